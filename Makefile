@@ -1,0 +1,78 @@
+# One file of commands; `make` lists them. Everything runs in .venv, built from requirements.lock.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TORCH ?= cpu
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name) 2>/dev/null)))
+VENV := .venv
+PIP := $(VENV)/bin/pip --quiet --quiet --disable-pip-version-check
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+# The stamp's name says what the environment was made from: another lock or another TORCH makes another stamp.
+SOURCES := requirements.lock pyproject.toml
+STAMP := $(VENV)/.setup-$(TORCH)-$(shell cat $(SOURCES) | sha256sum | cut -c 1-12)
+# Where CPU builds of torch are; pip falls back to its configured indexes where this one cannot be reached.
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 15
+# Installed over a torch of unknown or other origin: the pin is the same for cpu and cuda.
+FORCE = $(if $(wildcard $(VENV)/.setup-$(TORCH)-*),,--force-reinstall)
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+.PHONY: setup
+setup: $(STAMP) ## Build .venv from requirements.lock (TORCH=cpu or cuda; cpu by default)
+	@mkdir -p data/raw
+
+$(STAMP):
+	@[[ "$(TORCH)" =~ ^(cpu|cuda)$$ ]] || { echo "TORCH is $(TORCH); must be cpu or cuda. Try: make setup TORCH=cpu" >&2; exit 2; }
+	@[[ -n "$(PYTHON)" ]] || { echo "No python3.11 on the PATH. On Debian: apt-get install python3.11 python3.11-venv" >&2; exit 2; }
+	@echo "Building $(VENV) from requirements.lock with $(TORCH) torch: about two minutes, 3 GB ..."
+	@$(PYTHON) -m venv $(VENV)
+	@pin="$$(grep '^torch==' requirements.lock)"; \
+	if [[ $(TORCH) == cpu ]]; then $(PIP) install --no-deps $(FORCE) "$$pin" $(CPU_INDEX); \
+	else if [[ -n "$(FORCE)" ]]; then $(PIP) uninstall --yes torch; fi; $(PIP) install "$$pin"; fi
+	@$(PIP) install --no-deps --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@python -c "import torch" || { echo "This torch needs CUDA libraries. Try: make setup TORCH=cuda" >&2; exit 1; }
+	@rm -f $(VENV)/.setup-*
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Run the pipeline; params.yaml as committed: the embedded phantom, about 15 minutes on 2 cores
+	@dvc repro
+	@echo; echo "Report:  $(CURDIR)/artifacts/evaluate_cascade/report/index.html"; echo "Numbers: dvc metrics show"
+
+.PHONY: test
+test: setup ## Check style and types, then run all tests
+	@ruff check .
+	@ruff format --check .
+	@mypy
+	@pytest
+
+.PHONY: lint
+lint: setup ## Check style and types
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+.PHONY: format
+format: setup ## Format the code and repair what ruff can
+	@ruff check --fix .
+	@ruff format .
+
+# Versions in the lock are kept unless pyproject.toml rules them out; `make lock UPGRADE=--upgrade` takes the newest.
+# CUDA libraries are left out: `make setup TORCH=cuda` takes those that its torch asks for.
+.PHONY: lock
+lock: setup ## Pin all packages that pyproject.toml needs in requirements.lock
+	@uv pip compile --quiet --all-extras --python-version 3.11 --no-annotate --no-header $(UPGRADE) \
+	  --output-file requirements.lock pyproject.toml
+	@sed -E -i -e '/^(cuda|nvidia)-|^triton==|^#/d; s/\+cpu$$//' requirements.lock
+	@sed -i '1i # The environment this project is tested with: every package, pinned. Made by `make lock`; installed by `make setup`.' \
+	  requirements.lock
+
+.PHONY: clean
+clean: ## Delete caches of tools (data, artifacts, checkpoints and .venv stay)
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

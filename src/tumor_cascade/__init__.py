@@ -1,0 +1,3 @@
+"""Brain MRI tumor cascade: from raw slices to a calibrated, evaluated two-model product. Research use only."""
+
+__version__ = "0.1.0"

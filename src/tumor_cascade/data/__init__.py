@@ -1,0 +1,1 @@
+"""Sources, arrays, manifest, expectations, splits, preprocessing and augmentation."""

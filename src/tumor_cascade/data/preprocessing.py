@@ -1,0 +1,124 @@
+"""What a network sees of a volume: size, normalisation, neighbouring slices. The same code in training and serving."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FLAIR = 1  # channel of the sequence that the masks were drawn on
+FOREGROUND_LEVEL = 10  # grey level above which a pixel counts as head
+MIN_FOREGROUND_PIXELS = 100
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a uint8 volume becomes a network's input; stored beside the weights.
+
+    Attributes:
+        input_size_px: Height and width that a network sees.
+        normalization: `unit_range` (divide by 255), `slice_zscore` (per slice over all channels) or
+            `volume_percentile` (per volume and channel, 1st and 99th percentile of the foreground to 0 and 1).
+        has_neighbor_slices: Whether FLAIR of slices z-1 and z+1 follow as two more channels.
+    """
+
+    input_size_px: int
+    normalization: str
+    has_neighbor_slices: bool
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of a network's input."""
+        return 5 if self.has_neighbor_slices else 3
+
+    @classmethod
+    def from_params(cls, params: Any) -> "Preprocessing":
+        """Take the three values from anything that has them as attributes."""
+        return cls(params.input_size_px, params.normalization, params.has_neighbor_slices)
+
+
+def preprocess_volume(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return the network inputs of a volume, neighbouring slices apart.
+
+    Args:
+        images: uint8 `(Z, 3, H, W)`, the ordered slices of one patient.
+        preprocessing: What the network expects.
+
+    Returns:
+        float32 `(Z, 3, S, S)`.
+    """
+    resized = resize_images(normalize_volume(images, preprocessing.normalization), preprocessing.input_size_px)
+    return resized.contiguous()
+
+
+def normalize_volume(images: Tensor, normalization: str) -> Tensor:
+    """Return a uint8 volume `(Z, 3, H, W)` as float32 in the units of a normalisation.
+
+    Constant slices and volumes without foreground map to 0: no division by a vanishing spread.
+    """
+    values = images.float()
+    if normalization == "unit_range":
+        return values / 255
+    if normalization == "slice_zscore":
+        mean = values.mean(dim=(1, 2, 3), keepdim=True)
+        std = values.std(dim=(1, 2, 3), keepdim=True, unbiased=False)
+        return torch.where(std < 1, 0.0, (values - mean) / std.clamp_min(1))
+    if normalization == "volume_percentile":
+        low, high = measure_range(images)
+        span = (high - low)[None, :, None, None]
+        scaled = (values - low[None, :, None, None]) / span.clamp_min(1)
+        return torch.where(span < 1, 0.0, scaled.clamp(0, 1))
+    raise ValueError(f"unknown normalization {normalization!r}")
+
+
+def measure_range(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the 1st and 99th percentile of the foreground per channel of a uint8 volume, two float32 `(3,)`.
+
+    The foreground are pixels above 10 grey levels in that channel, over all slices; both are 0 where there are fewer
+    than 100 of them. Taken from a 256-bin histogram, so exact for uint8 and cheap.
+    """
+    lows, highs = [], []
+    for channel in images.unbind(dim=1):
+        counts = torch.bincount(channel.flatten().int(), minlength=256).double()
+        counts[: FOREGROUND_LEVEL + 1] = 0
+        total = counts.sum()
+        shares = counts.cumsum(0) / total.clamp_min(1)
+        is_enough = bool(total >= MIN_FOREGROUND_PIXELS)
+        lows.append(int((shares >= 0.01).int().argmax()) if is_enough else 0)
+        highs.append(int((shares >= 0.99).int().argmax()) if is_enough else 0)
+    return torch.tensor(lows, dtype=torch.float32), torch.tensor(highs, dtype=torch.float32)
+
+
+def resize_images(images: Tensor, size_px: int) -> Tensor:
+    """Return float images `(N, C, H, W)` at `(N, C, size, size)`: antialiased bilinear; unchanged where sizes agree."""
+    return resize_images_to(images, (size_px, size_px))
+
+
+def resize_images_to(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return float images `(N, C, H, W)` at `(N, C, *size)`: antialiased bilinear; unchanged where sizes agree."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return functional.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def resize_masks(masks: Tensor, size_px: int) -> Tensor:
+    """Return masks {0, 1} `(N, H, W)` as float32 {0, 1} `(N, 1, size, size)`: a pixel is tumor where half of it was."""
+    return (resize_images(masks[:, None].float(), size_px) >= 0.5).float()
+
+
+def stack_neighbors(images: Tensor, index: Tensor, num_slices: Tensor, position: Tensor) -> Tensor:
+    """Return images of slices with FLAIR of the slice before and after as channels 3 and 4.
+
+    Args:
+        images: float `(M, 3, S, S)`, all slices of all volumes, one volume after another.
+        index: int64 `(N,)`, rows of `images` that are wanted.
+        num_slices: int64 `(N,)`, slices of the volume that each belongs to.
+        position: int64 `(N,)`, position of each in its volume.
+
+    Returns:
+        float `(N, 5, S, S)`; at the ends of a volume a slice is its own neighbour.
+    """
+    before = index - (position > 0).long()
+    after = index + (position < num_slices - 1).long()
+    return torch.cat([images[index], images[before, FLAIR : FLAIR + 1], images[after, FLAIR : FLAIR + 1]], dim=1)

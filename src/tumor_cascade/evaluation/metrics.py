@@ -1,0 +1,63 @@
+"""All metrics of an evaluation under their names `<model>/<split>_<metric>`."""
+
+from dataclasses import asdict
+
+from tumor_cascade.evaluation.cohort import Evaluation
+from tumor_cascade.evaluation.detection import summarize_detection
+from tumor_cascade.evaluation.gate import summarize_gate
+from tumor_cascade.evaluation.scores import MODELS, ORACLE
+from tumor_cascade.evaluation.segmentation import describe_volumes, summarize_segmentation
+from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Summary
+from tumor_cascade.params import EvaluateCascadeParams
+
+SPLIT = "test"
+# Metrics whose interval stands in metrics.json too; the report's estimates.json has all.
+HEADLINES = ("volume_dice", "slice_dice", "pooled_dice", "auroc", "sensitivity", "specificity", "accuracy", "gate_volume_dice_gain")
+NUM_DIGITS = 6  # more would be noise of the order in which floats are added
+
+
+def summarize_evaluation(evaluation: Evaluation, params: EvaluateCascadeParams) -> Summary:
+    """Return every metric of a cohort; intervals of all come from the same resamples of patients."""
+    patients, slices = evaluation.patients, evaluation.slices
+    bootstrap = Bootstrap(
+        len(patients), num_resamples=params.num_bootstrap, confidence=params.confidence, seed=params.seed
+    )
+    summary: Summary = {
+        "num_patients": len(patients),
+        "num_tumor_free_patients": int((patients["num_tumor_slices"] == 0).sum()),
+        "num_slices": len(slices),
+        "num_tumor_slices": int(slices["has_tumor"].sum()),
+        **summarize_detection(slices, params.area_strata_px, bootstrap),
+        **summarize_gate(patients, bootstrap),
+    }
+    named: Summary = {f"cascade/{SPLIT}_{name}": value for name, value in summary.items()}
+    for model in MODELS:
+        scores = summarize_segmentation(model, patients, slices, params.area_strata_px, bootstrap)
+        named |= {f"{model}/{SPLIT}_{name}": value for name, value in scores.items()}
+    volumes = describe_volumes(*(patients[f"{ORACLE}_volume_{score}"].to_numpy(float) for score in ("dice", "error")))
+    return named | {f"{ORACLE}/{SPLIT}_{name}": bootstrap.estimate(volumes[name]) for name in volumes}
+
+
+def flatten_summary(summary: Summary) -> dict[str, float | int | None]:
+    """Return metrics as plain JSON numbers; a headline's bounds stand beside it as `<name>_low` and `<name>_high`."""
+    flat: dict[str, float | int | None] = {}
+    for name, value in summary.items():
+        if isinstance(value, Estimate):
+            bounds = {f"{name}_low": value.low, f"{name}_high": value.high}
+            flat |= {name: value.value, **(bounds if name.split("_", 1)[1] in HEADLINES else {})}
+        else:
+            flat[name] = value
+    return {name: round_value(value) for name, value in flat.items()}
+
+
+def list_estimates(summary: Summary) -> dict[str, dict[str, float | int | None]]:
+    """Return every metric as JSON: `value`, and where it has an interval `low` and `high`."""
+    return {
+        name: {key: round_value(number) for key, number in (asdict(value) if isinstance(value, Estimate) else {"value": value}).items()}
+        for name, value in summary.items()
+    }
+
+
+def round_value(value: float | int | None) -> float | int | None:
+    """Return a float without the digits that depend on the order of additions."""
+    return round(value, NUM_DIGITS) if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""Networks and the cascade: plain arguments in, tensors out; no I/O, no logging."""

@@ -1,0 +1,271 @@
+"""The schema of params.yaml: every value that changes a result, one section per stage; no defaults.
+
+Values stand in params.yaml alone; this module gives each a type, a range and a description.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from tumor_cascade.errors import ParamsError
+
+STAGES = (
+    "ingest_data",
+    "validate_data",
+    "split_data",
+    "train_classifier",
+    "train_segmenter",
+    "assemble_cascade",
+    "evaluate_cascade",
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Normalization = Literal["unit_range", "slice_zscore", "volume_percentile"]
+
+
+class Section(BaseModel):
+    """A strict, frozen section: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+S = TypeVar("S", bound=Section)
+
+
+class PhantomParams(Section):
+    """The embedded phantom generator."""
+
+    num_patients: Annotated[int, Field(ge=4, le=500, description="patients to generate")]
+    num_slices: Annotated[int, Field(ge=8, le=96, description="mean number of slices per patient")]
+    image_size_px: Annotated[int, Field(ge=48, le=512, description="height and width of a slice")]
+    seed: Annotated[Seed, Field(description="all anatomy, tumors and noise follow from it")]
+
+
+class IngestDataParams(Section):
+    """What `ingest_data` reads."""
+
+    source: Literal["phantom", "kaggle", "images"] = Field(
+        description="phantom: generated; kaggle: the LGG archive's layout; images: a flat folder without patient ids"
+    )
+    max_side_px: Annotated[int, Field(ge=16, le=4096, description="larger images are refused before decoding")]
+    phantom: PhantomParams
+
+
+class ValidateDataParams(Section):
+    """Bounds of the expectations that depend on the data set; rules that hold for any data stand in the suite."""
+
+    positive_slice_share: Annotated[list[float], Field(min_length=2, max_length=2, description="[low, high]")]
+    tumor_pixel_share: Annotated[list[float], Field(min_length=2, max_length=2, description="[low, high]")]
+    min_positive_slices: Annotated[int, Field(ge=0, description="per patient")]
+    max_mask_background_share: Annotated[Share, Field(description="of a slice's mask pixels, on background")]
+    max_corner_mean: Annotated[float, Field(ge=0, le=255, description="grey levels in the corners")]
+    max_blank_slice_share: Annotated[Share, Field(description="slices with almost no foreground")]
+    max_missing_sequence_share: Annotated[Share, Field(description="patients with a stand-in sequence")]
+    max_sequence_correlation: Annotated[Share, Field(description="pre or post against FLAIR, median of a patient")]
+    max_institution_drift: Annotated[float, Field(gt=0, description="institution mean over cohort mean, as a ratio")]
+
+    @field_validator("positive_slice_share", "tumor_pixel_share")
+    @classmethod
+    def check_bounds(cls, value: list[float]) -> list[float]:
+        """Refuse bounds that nothing can meet."""
+        if not 0 <= value[0] <= value[1] <= 1:
+            raise PydanticCustomError("bounds", "must be [low, high] with 0 <= low <= high <= 1")
+        return value
+
+
+class SplitDataParams(Section):
+    """Who trains, who validates, who is locked away."""
+
+    protocol: Literal["patient_level", "slice_level"] = Field(
+        description="slice_level mixes slices of one patient: leaky, for comparison only, never promotable"
+    )
+    seed: Seed
+    test_share: Annotated[float, Field(gt=0, lt=0.9, description="of patients (or slices), locked until evaluation")]
+    num_folds: Annotated[int, Field(ge=2, le=20, description="folds over the development patients")]
+    max_duplicate_hash_distance: Annotated[int, Field(ge=0, le=16, description="bits of the perceptual hash")]
+    min_duplicate_correlation: Annotated[float, Field(gt=0, le=1, description="Pearson, at or above: near-duplicate")]
+
+
+class AugmentationParams(Section):
+    """Random changes to a training batch; 0 switches one off."""
+
+    flip_probability: Share
+    max_rotation_deg: Annotated[float, Field(ge=0, le=180)]
+    max_scale_change: Annotated[float, Field(ge=0, lt=1, description="0.1: zoom 0.9 to 1.1")]
+    max_gain_change: Annotated[float, Field(ge=0, lt=1, description="per channel, multiplicative")]
+    max_gamma_change: Annotated[float, Field(ge=0, lt=1, description="per channel, exponent, in log space")]
+    noise_std: Annotated[float, Field(ge=0, le=1, description="Gaussian, in units of the normalised image")]
+    sequence_drop_probability: Annotated[Share, Field(description="pre or post replaced by FLAIR")]
+
+
+class TrainingParams(Section):
+    """What both trainings have in common."""
+
+    input_size_px: Annotated[int, Field(ge=32, le=512, multiple_of=16)]
+    normalization: Normalization
+    has_neighbor_slices: Annotated[bool, Field(description="FLAIR of slices z-1 and z+1 as two more channels")]
+    positive_oversampling: Annotated[float, Field(ge=1, le=20, description="how often a tumor slice is drawn, over a tumor-free one")]
+    batch_size: Annotated[int, Field(ge=1, le=1024)]
+    max_epochs: Annotated[int, Field(ge=1, le=10000)]
+    early_stopping_patience: Annotated[int, Field(ge=1, description="epochs without improvement of `monitor`")]
+    optimizer: Literal["adam", "adamw"]
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    adam_epsilon: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    lr_schedule: Literal["constant", "cosine"]
+    ema_decay: Annotated[float, Field(ge=0, lt=1, description="exponential moving average of the weights; 0: off")]
+    gradient_clip_norm: Annotated[float, Field(ge=0, description="0: off")]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    augmentation: AugmentationParams
+    seed: Seed
+
+    @model_validator(mode="after")
+    def check_gamma(self) -> "TrainingParams":
+        """Refuse a gamma change of values outside [0, 1]."""
+        if self.augmentation.max_gamma_change > 0 and self.normalization == "slice_zscore":
+            raise ValueError(
+                "augmentation.max_gamma_change is above 0 with normalization slice_zscore; a power needs values in "
+                "[0, 1]; set it to 0 or choose another normalization"
+            )
+        return self
+
+
+class TrainClassifierParams(TrainingParams):
+    """ResNet: does this slice show tumor?"""
+
+    network: Literal["resnet18", "resnet50"]
+    initialization: Annotated[str, Field(min_length=1, description="none, imagenet, or the path of a state dict")]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    monitor: Literal["loss", "auroc"] = Field(description="validation metric of early stopping and of the best weights")
+
+
+class TrainSegmenterParams(TrainingParams):
+    """ResUNet with the Tversky loss: where is the tumor?"""
+
+    widths: Annotated[list[int], Field(min_length=2, max_length=7, description="channels per level; their number is the depth")]
+    training_slices: Literal["all", "positive"]
+    loss: Literal["tversky", "focal_tversky"]
+    fp_weight: Annotated[Share, Field(description="weight of false positives in the Tversky index")]
+    fn_weight: Annotated[Share, Field(description="weight of false negatives in the Tversky index")]
+    focal_exponent: Annotated[float, Field(gt=0, le=4, description="(1 - TI) ** focal_exponent; focal_tversky only")]
+    smoothing: Annotated[float, Field(gt=0, description="added to numerator and denominator, in pixels")]
+    reduction: Literal["per_image", "per_batch"]
+    cross_entropy_weight: Annotated[float, Field(ge=0, description="binary cross-entropy added to the loss; 0: off")]
+    monitor: Literal["loss", "dice"] = Field(description="validation metric of early stopping and of the best weights")
+
+
+class PostprocessingParams(Section):
+    """What is done to a volume's mask."""
+
+    min_component_voxels: Annotated[int, Field(ge=0, description="smaller 3D components are removed; 0: off")]
+    has_only_largest_component: bool
+
+
+class AssembleCascadeParams(Section):
+    """Whose networks the cascade is made of, calibration on validation patients, thresholds, post-processing."""
+
+    folds: Annotated[list[int], Field(min_length=1, description="folds that are trained; more than one: an ensemble")]
+    target_sensitivity: Annotated[float, Field(gt=0, le=1, description="of the gate, on validation tumor slices")]
+    mask_thresholds: Annotated[list[float], Field(min_length=1, description="candidates; the best volume Dice wins")]
+    has_flip_averaging: Annotated[bool, Field(description="average predictions over left-right flips")]
+    gate: Literal["classifier", "none"] = Field(description="none: every slice is segmented")
+    postprocessing: PostprocessingParams
+
+
+class EvaluateCascadeParams(Section):
+    """Statistics on the locked test set."""
+
+    num_bootstrap: Annotated[int, Field(ge=100, le=100000, description="resamples of patients")]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    seed: Seed
+    surface_tolerances_px: Annotated[list[float], Field(min_length=1)]
+    area_strata_px: Annotated[list[int], Field(min_length=1, description="edges between tumor-area strata")]
+    min_lesion_voxels: Annotated[int, Field(ge=1, description="smaller 3D components are ignored lesion-wise")]
+    min_lesion_overlap: Annotated[float, Field(gt=0, le=1, description="share of a lesion that must be found")]
+    num_example_slices: Annotated[int, Field(ge=1, le=50, description="outcome pictures in the report")]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    ingest_data: IngestDataParams
+    validate_data: ValidateDataParams
+    split_data: SplitDataParams
+    train_classifier: TrainClassifierParams
+    train_segmenter: TrainSegmenterParams
+    assemble_cascade: AssembleCascadeParams
+    evaluate_cascade: EvaluateCascadeParams
+
+    @model_validator(mode="after")
+    def check_folds(self) -> "Params":
+        """Refuse folds that the split does not make, or the same one twice."""
+        folds, num_folds = self.assemble_cascade.folds, self.split_data.num_folds
+        if len(set(folds)) != len(folds) or not all(0 <= fold < num_folds for fold in folds):
+            raise ValueError(
+                f"assemble_cascade.folds is {folds}; must be different numbers from 0 to {num_folds - 1} "
+                "(split_data.num_folds - 1); correct it"
+            )
+        return self
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, as plain Python values.
+
+    Raises:
+        ParamsError: The file is missing, no YAML, or no mapping.
+    """
+    try:
+        value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); run `tumor-cascade configure phantom` to make one.") from error
+    except YAMLError as error:
+        raise ParamsError(f"{path}: is no valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise ParamsError(f"{path}: must hold one section per stage ({', '.join(STAGES)}).")
+    return value
+
+
+def parse_params(values: dict[str, Any], origin: str) -> Params:
+    """Check all sections and return them.
+
+    Args:
+        values: The sections as plain values.
+        origin: What to call their source in messages, e.g. `params.yaml`.
+
+    Raises:
+        ParamsError: With every violation, one line each.
+    """
+    return _check(Params, values, origin, ())
+
+
+def read_section(path: Path, stage: str, schema: type[S]) -> S:
+    """Return one stage's section of a params file; other sections may be absent, so a pod is given only its own.
+
+    Raises:
+        ParamsError: The section is missing, or any of its values breaks its rule.
+    """
+    values = read_yaml(path)
+    if stage not in values:
+        raise ParamsError(f"{path.name}: section {stage} is missing; add it or run `tumor-cascade configure`.")
+    return _check(schema, values[stage], path.name, (stage,))
+
+
+def _check(schema: type[S], values: Any, origin: str, prefix: tuple[str, ...]) -> S:
+    try:
+        checked = schema.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors(include_url=False):
+            where = ".".join(map(str, (*prefix, *fault["loc"])))
+            if fault["type"] == "value_error":
+                lines.append(f"{origin}: {fault['ctx']['error']}.")
+                continue
+            shown = "" if fault["type"] in ("missing", "extra_forbidden") else f" is {fault['input']!r};"
+            lines.append(f"{origin}: {where}{shown} {fault['msg'][0].lower()}{fault['msg'][1:]}.")
+        raise ParamsError("\n".join(lines)) from error
+    return checked

@@ -1,0 +1,50 @@
+"""Where things run, taken from the environment: nothing here changes a result's meaning, so none of it is a param."""
+
+import os
+from pathlib import Path
+
+from tumor_cascade.errors import ParamsError
+
+PREFIX = "TUMOR_CASCADE_"
+
+
+def get_checkpoints_dir() -> Path:
+    """Return the folder of training checkpoints: TUMOR_CASCADE_CHECKPOINTS, or `checkpoints`."""
+    return Path(os.environ.get(f"{PREFIX}CHECKPOINTS", "checkpoints"))
+
+
+def get_weights_dir() -> Path:
+    """Return the cache of downloaded weights: TUMOR_CASCADE_WEIGHTS, or `~/.cache/tumor-cascade`."""
+    default = Path.home() / ".cache" / "tumor-cascade"
+    return Path(os.environ.get(f"{PREFIX}WEIGHTS", default))
+
+
+def get_device() -> str:
+    """Return the device networks run on: TUMOR_CASCADE_DEVICE (`auto`, `cpu`, `cuda`), by default `auto`."""
+    device = os.environ.get(f"{PREFIX}DEVICE", "auto")
+    if device not in ("auto", "cpu", "cuda"):
+        raise ParamsError(f"{PREFIX}DEVICE is {device!r}; must be auto, cpu or cuda. Set one of these or unset it.")
+    return device
+
+
+def get_num_threads() -> int | None:
+    """Return the CPU threads of a training: TUMOR_CASCADE_NUM_THREADS, or None for torch's choice.
+
+    The sums of floats depend on it: equal weights need equal numbers of threads.
+    """
+    value = os.environ.get(f"{PREFIX}NUM_THREADS")
+    if value is None:
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise ParamsError(f"{PREFIX}NUM_THREADS is {value!r}; must be a whole number from 1. Set one or unset it.")
+    return int(value)
+
+
+def choose_device() -> str:
+    """Return the torch device for inference: the GPU where there is one and it is not declined."""
+    import torch
+
+    device = get_device()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ParamsError(f"{PREFIX}DEVICE is cuda but torch sees no GPU; set it to cpu or auto, or install CUDA torch.")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,109 @@
+"""Stage `validate_data`: bad data stop here, with every violation listed."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+
+from tumor_cascade.content import describe_content
+from tumor_cascade.data.expectations import Expectations, Outcome
+from tumor_cascade.data.manifest import read_manifest
+from tumor_cascade.data.validation_frames import derive_frames, frame_columns
+from tumor_cascade.data.validation_rules import COLUMN_RULE, RULES
+from tumor_cascade.errors import DataError
+from tumor_cascade.params import ValidateDataParams
+from tumor_cascade.storage import atomic_dir, write_json
+
+MAX_NAMED_ROWS = 5
+
+
+def validate_data(
+    params: ValidateDataParams, *, manifest: Path, slices: Path, out_report: Path, out_metrics: Path
+) -> None:
+    """Judge the data and write a report, which stands even where a critical rule is broken.
+
+    Args:
+        params: The stage's section.
+        manifest: `manifest.parquet` of `ingest_data`.
+        slices: Folder of packed volumes; its content is part of what is judged.
+        out_report: Folder for `result.json`, the Data Docs site and `content.json`.
+        out_metrics: File for counts and cohort facts.
+
+    Raises:
+        DataError: With every critical rule that is broken.
+    """
+    expectations = Expectations(params)
+    outcomes, cohort = check_manifest(expectations, read_manifest(manifest))
+    with atomic_dir(out_report) as folder:
+        expectations.write_site(folder / "data_docs")
+        write_json(folder / "result.json", [describe_outcome(outcome) for outcome in outcomes])
+        inputs = {"manifest": manifest, "slices": slices}
+        write_json(folder / "content.json", describe_content("validate_data", params.model_dump(mode="json"), inputs))
+    write_json(out_metrics, {**count_outcomes(outcomes), **cohort})
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        if outcome.rule.severity == "warning":
+            click.echo(f"warning: {explain_outcome(outcome)}", err=True)
+    critical = [explain_outcome(outcome) for outcome in failed if outcome.rule.severity == "critical"]
+    if critical:
+        raise DataError(critical, "the data break critical rules:")
+
+
+def check_manifest(
+    expectations: Expectations, manifest: pd.DataFrame
+) -> tuple[list[Outcome], dict[str, float | int | None]]:
+    """Return the outcome of every rule, in their order, and the facts of the cohort.
+
+    Where columns are missing or of another type nothing else can be looked at: no other outcome, no facts.
+    """
+    outcomes = expectations.check("columns", frame_columns(manifest), [COLUMN_RULE])
+    if outcomes[0].status == "failed":
+        return outcomes, {}
+    frames = derive_frames(manifest)
+    for name, frame in frames.items():
+        outcomes += expectations.check(name, frame, [rule for rule in RULES if rule.frame == name])
+    names = [rule.name for rule in RULES]
+    facts: dict[str, Any] = frames["cohort"].drop(columns="cohort").iloc[0].to_dict()
+    cohort = {key: None if pd.isna(value) else round(value, 6) for key, value in facts.items()}
+    return sorted(outcomes, key=lambda outcome: names.index(outcome.rule.name)), cohort
+
+
+def count_outcomes(outcomes: list[Outcome]) -> dict[str, int]:
+    """Return how many rules were looked at and how many are broken, by severity."""
+    failed = [outcome.rule.severity for outcome in outcomes if outcome.status == "failed"]
+    return {
+        "num_rules": len(RULES),
+        "num_not_applicable": len(RULES) - sum(outcome.status != "not_applicable" for outcome in outcomes),
+        "num_critical_failed": failed.count("critical"),
+        "num_warnings": failed.count("warning"),
+    }
+
+
+def describe_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Return the entry of an outcome in result.json."""
+    rule = outcome.rule
+    return {
+        "name": rule.name,
+        "severity": rule.severity,
+        "statement": rule.statement,
+        "frame": rule.frame,
+        "status": outcome.status,
+        "success": outcome.status != "failed",
+        "num_checked": outcome.num_checked,
+        "num_offending": outcome.num_offending,
+        "observed_range": outcome.observed_range,
+        "offending_rows": outcome.offending_rows,
+    }
+
+
+def explain_outcome(outcome: Outcome) -> str:
+    """Return a broken rule as one line: the rule, how many rows break it, which, what to do."""
+    rule = outcome.rule
+    shown = [", ".join(f"{key} {value}" for key, value in row.items()) for row in outcome.offending_rows]
+    more = outcome.num_offending - MAX_NAMED_ROWS
+    rest = f"; and {more} more" if more > 0 else ""
+    return (
+        f"{rule.name}: {rule.statement}; {outcome.num_offending} of {outcome.num_checked} {rule.frame} break this "
+        f"({'; '.join(shown[:MAX_NAMED_ROWS])}{rest}). {rule.remedy}"
+    )

@@ -1,0 +1,57 @@
+"""Checkpoints that survive a kill at any moment: one file per training, written atomically, under an exclusive lock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from filelock import FileLock, Timeout
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from tumor_cascade.storage import atomic_file
+
+CHECKPOINT_NAME = "last"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written to a temporary file, flushed to disk, then renamed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write a checkpoint so that `path` holds the old or the new one, never a part."""
+        with atomic_file(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+@contextmanager
+def lock_checkpoints(checkpoint_dir: Path) -> Iterator[Path]:
+    """Hold a training's checkpoint folder alone; waits while another process trains the same content.
+
+    A killed orchestrator leaves its trainer alive: a second start waits for it, then finds its finished checkpoint.
+    The lock is the operating system's, so it ends with the process that holds it.
+
+    Yields:
+        Path of the checkpoint file, which may not exist yet.
+    """
+    checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(checkpoint_dir / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        click.echo(f"{checkpoint_dir.name}: another process trains the same content; waiting for it to end.", err=True)
+        lock.acquire()
+    try:
+        for leftover in checkpoint_dir.glob(".*.tmp"):
+            leftover.unlink()
+        yield checkpoint_dir / f"{CHECKPOINT_NAME}.ckpt"
+    finally:
+        lock.release()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Return a checkpoint's content (tensors and plain values only), or None where there is no file."""
+    if not path.exists():
+        return None
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content

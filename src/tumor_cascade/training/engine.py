@@ -1,0 +1,142 @@
+"""Fitting a network with Lightning so that a kill at any moment costs at most an epoch and changes no weight."""
+
+import logging
+import math
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from torch import Tensor
+
+from tumor_cascade.settings import get_device, get_num_threads
+from tumor_cascade.training.checkpoints import CHECKPOINT_NAME, AtomicCheckpointIO, read_checkpoint
+from tumor_cascade.training.modules import TrainingModule
+
+MODES = {"loss": "min", "auroc": "max", "dice": "max"}
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a finished training leaves.
+
+    Attributes:
+        weights: State dict of the network at its best validation epoch, on the CPU.
+        history: One row of metrics per epoch.
+        best_epoch: Number of the epoch that `weights` are from, from 0.
+    """
+
+    weights: dict[str, Tensor]
+    history: list[dict[str, float]]
+    best_epoch: int
+
+
+class EpochRecorder(Callback):
+    """Keeps the history and the best weights, inside the one checkpoint file.
+
+    A best checkpoint in a file of its own would need two files to change at once; see docs/adr.
+    """
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor, self.sign = f"val_{monitor}", -1.0 if MODES[monitor] == "min" else 1.0
+        self.history: list[dict[str, float]] = []
+        self.weights: dict[str, Tensor] = {}
+        self.best_epoch = -1
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the epoch; keep the weights (averaged ones, where they are) if it is the best so far."""
+        assert isinstance(pl_module, TrainingModule)
+        metrics = pl_module.summarize_validation()
+        pl_module.log_dict(metrics, prog_bar=True)
+        if self.best_epoch < 0 or self._is_better(metrics):
+            self.best_epoch = trainer.current_epoch
+            network = pl_module.network.state_dict()
+            self.weights = {name: value.detach().cpu().clone() for name, value in network.items()}
+        self.history.append({"epoch": trainer.current_epoch, **metrics})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Complete the epoch's row with its training metrics."""
+        assert isinstance(pl_module, TrainingModule)
+        self.history[-1] = {**self.history[-1], **pl_module.summarize_training()}
+        if trainer.progress_bar_callback is None:
+            row = " ".join(f"{name} {value:.4f}" for name, value in sorted(self.history[-1].items()) if name != "epoch")
+            click.echo(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {row}", err=True)
+
+    def _is_better(self, metrics: dict[str, float]) -> bool:
+        value, best = metrics[self.monitor], self.history[self.best_epoch][self.monitor]
+        return math.isfinite(value) and (not math.isfinite(best) or self.sign * value > self.sign * best)
+
+    def is_finished(self, max_epochs: int, patience: int) -> bool:
+        """Say whether the training ended, by its length or by early stopping."""
+        num_epochs = len(self.history)
+        return num_epochs >= max_epochs or num_epochs - 1 - self.best_epoch >= patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the checkpoint keeps of this callback."""
+        return {"history": self.history, "weights": self.weights, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where a checkpoint stands."""
+        self.history, self.weights = list(state_dict["history"]), dict(state_dict["weights"])
+        self.best_epoch = state_dict["best_epoch"]
+
+
+def fit(module: TrainingModule, monitor: str, checkpoint_path: Path) -> FitResult:
+    """Train to the end, from the checkpoint where one stands, and return the best weights.
+
+    Args:
+        module: Network, data and params of the training.
+        monitor: `loss`, `auroc` or `dice`: the validation metric that decides.
+        checkpoint_path: File that is written after each epoch; the caller holds its lock.
+    """
+    params, recorder = module.params, EpochRecorder(monitor)
+    saved = read_checkpoint(checkpoint_path)
+    if saved is not None:
+        recorder.load_state_dict(saved["callbacks"][recorder.state_key])
+    if not recorder.is_finished(params.max_epochs, params.early_stopping_patience):
+        trainer = build_trainer(module, recorder, checkpoint_path.parent)
+        trainer.fit(module, ckpt_path=checkpoint_path if saved is not None else None, weights_only=True)
+    return FitResult(recorder.weights, recorder.history, recorder.best_epoch)
+
+
+def build_trainer(module: TrainingModule, recorder: EpochRecorder, checkpoint_dir: Path) -> Trainer:
+    """Return the Lightning trainer of a stage: one checkpoint per epoch, early stopping, deterministic."""
+    params = module.params
+    num_threads = get_num_threads()
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    callbacks: list[Callback] = [
+        recorder,  # before the averaging, which swaps the averaged weights out again after validation
+        *([EMAWeightAveraging(decay=params.ema_decay)] if params.ema_decay > 0 else []),
+        EarlyStopping(
+            recorder.monitor, patience=params.early_stopping_patience, mode="min" if recorder.sign < 0 else "max"
+        ),
+        ModelCheckpoint(
+            checkpoint_dir, CHECKPOINT_NAME, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
+        ),
+        *([TQDMProgressBar()] if sys.stderr.isatty() else []),  # elsewhere a line per epoch reads better
+    ]
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=message)
+    return Trainer(
+        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[get_device()],
+        devices=1,
+        precision=params.precision,
+        max_epochs=params.max_epochs,
+        gradient_clip_val=params.gradient_clip_norm or None,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=checkpoint_dir,
+        deterministic=True,
+        logger=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )

@@ -1,0 +1,139 @@
+"""Starting weights of the classifier: a known download, a file of one's own, or none; never a silent fallback."""
+
+import hashlib
+import os
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from tumor_cascade.errors import DataError, ParamsError
+from tumor_cascade.settings import get_weights_dir
+from tumor_cascade.storage import atomic_file, hash_file
+
+NO_INITIALIZATION = "none"
+IMAGENET = "imagenet"
+TIMEOUT_S = 30
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """A download that is known to the byte."""
+
+    url: str
+    sha256: str
+    num_bytes: int
+
+
+# torchvision's IMAGENET1K_V1 weights (BSD-3-Clause), trained on ImageNet-1k (research use).
+PUBLISHED = {
+    "resnet18": PublishedWeights(
+        "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+        "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+        46_830_571,
+    ),
+    "resnet50": PublishedWeights(
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+        102_530_333,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A local file of starting weights and the digest that enters `content_id`."""
+
+    path: Path
+    sha256: str
+
+
+def fetch_weights(initialization: str, network: str) -> WeightsFile:
+    """Return the file of starting weights, downloaded, checked and converted to safetensors once if need be.
+
+    Args:
+        initialization: `imagenet`, or the path of a state dict (.safetensors, .pth, .pt).
+        network: `resnet18` or `resnet50`.
+
+    Raises:
+        ParamsError: The path does not exist.
+        DataError: The download fails or holds other bytes than published.
+    """
+    if initialization != IMAGENET:
+        path = Path(initialization)
+        if not path.is_file():
+            raise ParamsError(
+                f"params.yaml: train_classifier.initialization is {initialization!r}; must be none, imagenet, or an "
+                "existing file. Correct the path."
+            )
+        return WeightsFile(path, hash_file(path))
+    published = PUBLISHED[network]
+    converted = get_weights_dir() / f"{network}-imagenet-{published.sha256[:8]}.safetensors"
+    if not converted.exists():
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=converted.parent) as folder:
+            download = Path(folder, "weights.pth")
+            download_weights(published, download)
+            with atomic_file(converted) as temporary:
+                save_file(read_weights(download), temporary)
+    return WeightsFile(converted, published.sha256)
+
+
+def download_weights(published: PublishedWeights, path: Path) -> None:
+    """Download published weights; more bytes than announced, or other ones, are refused.
+
+    Raises:
+        DataError: The server cannot be reached, or what it sends is not what was published.
+    """
+    remedy = (
+        f"Fetch {published.url} yourself and give its path as train_classifier.initialization, "
+        "or set it to none (random start)."
+    )
+    digest, num_bytes = hashlib.sha256(), 0
+    try:
+        with (
+            urllib.request.urlopen(published.url, timeout=TIMEOUT_S) as response,
+            path.open("wb") as out,
+            tqdm(total=published.num_bytes, unit="B", unit_scale=True, desc="ImageNet weights", disable=None) as bar,
+        ):
+            while (chunk := response.read(CHUNK_BYTES)) and num_bytes <= published.num_bytes:
+                num_bytes += len(chunk)
+                digest.update(chunk)
+                out.write(chunk)
+                bar.update(len(chunk))
+            out.flush()
+            os.fsync(out.fileno())
+    except (URLError, OSError) as error:
+        raise DataError(f"ImageNet weights: {published.url} cannot be reached ({error}). {remedy}") from error
+    if digest.hexdigest() != published.sha256:
+        raise DataError(
+            f"ImageNet weights: {num_bytes} bytes with SHA-256 {digest.hexdigest()[:16]}... arrived; "
+            f"must be {published.sha256[:16]}.... {remedy}"
+        )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return a state dict from safetensors or a torch file; nothing but tensors is ever unpickled.
+
+    Raises:
+        DataError: The file holds anything else.
+    """
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
+        raise DataError(
+            f"weights {path.name} cannot be read ({type(error).__name__}); must be a state dict of tensors, as "
+            ".safetensors or as torch.save writes it. Convert the file."
+        ) from error
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise DataError(f"weights {path.name} hold more than tensors; must be a state dict. Convert the file.")
+    return {str(name): value for name, value in weights.items()}
