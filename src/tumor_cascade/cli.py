@@ -40,20 +40,24 @@ def main() -> None:
 def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
     """Return the sub-command of a stage: its params section, its inputs and its outputs as flags."""
     options: list[click.Parameter] = [
-        click.Option(["--params", "params_path"], type=PARAMS_FILE, default="params.yaml", show_default=True, help="Params file.")
+        click.Option(
+            ["--params", "params_path"], type=PARAMS_FILE, default="params.yaml", show_default=True, help="Params file."
+        )
     ]
     if interface.has_fold:
         options.append(click.Option(["--fold"], type=click.IntRange(0), required=True, help="Validation fold."))
     options += [click.Option([f"--{noun}"], type=ANY_PATH, required=True, help="Input.") for noun in interface.inputs]
-    options += [click.Option([f"--out-{noun}"], type=ANY_PATH, required=True, help="Output.") for noun in interface.outputs]
+    options += [
+        click.Option([f"--out-{noun}"], type=ANY_PATH, required=True, help="Output.") for noun in interface.outputs
+    ]
 
     def run(params_path: Path, **flags: Any) -> None:
-        schema = params.Params.model_fields[stage].annotation
-        assert schema is not None
-        section = params.read_section(params_path, stage, schema)
+        section = params.read_section(params_path, stage)
         getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **flags)
 
-    flags = " ".join(f"--{flag} {flag.upper()}" for flag in (*interface.inputs, *(f"out-{n}" for n in interface.outputs)))
+    flags = " ".join(
+        f"--{flag} {flag.upper()}" for flag in (*interface.inputs, *(f"out-{n}" for n in interface.outputs))
+    )
     epilog = f"Example: tumor-cascade {stage} {'--fold 0 ' if interface.has_fold else ''}{flags}"
     return click.Command(stage, params=options, callback=run, help=interface.summary, epilog=epilog)
 

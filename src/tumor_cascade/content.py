@@ -53,7 +53,9 @@ def find_code(module: str) -> list[Path]:
         seen.add(name)
         todo.extend(find_imports(path))
     found = {path for name in seen if (path := find_module(name))}
-    return sorted(path for path in found if path.name != "__init__.py" and path.relative_to(PACKAGE_DIR).as_posix() not in GLUE)
+    return sorted(
+        path for path in found if path.name != "__init__.py" and path.relative_to(PACKAGE_DIR).as_posix() not in GLUE
+    )
 
 
 def find_lock() -> Path:
@@ -73,7 +75,9 @@ def describe_content(stage: str, params: Mapping[str, Any], inputs: Mapping[str,
         params: The effective params, JSON-compatible (sections and flags that change the result).
         inputs: Artifact noun -> file or folder that the stage reads.
     """
-    code = [(path.relative_to(PACKAGE_DIR).as_posix(), hash_file(path)) for path in find_code(f"{PACKAGE}.stages.{stage}")]
+    code = [
+        (path.relative_to(PACKAGE_DIR).as_posix(), hash_file(path)) for path in find_code(f"{PACKAGE}.stages.{stage}")
+    ]
     content: dict[str, Any] = {
         "stage": stage,
         "params": dict(params),

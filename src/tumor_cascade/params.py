@@ -109,10 +109,13 @@ class TrainingParams(Section):
     input_size_px: Annotated[int, Field(ge=32, le=512, multiple_of=16)]
     normalization: Normalization
     has_neighbor_slices: Annotated[bool, Field(description="FLAIR of slices z-1 and z+1 as two more channels")]
-    positive_oversampling: Annotated[float, Field(ge=1, le=20, description="how often a tumor slice is drawn, over a tumor-free one")]
+    positive_oversampling: Annotated[
+        float, Field(ge=1, le=20, description="how often a tumor slice is drawn, over a tumor-free one")
+    ]
     batch_size: Annotated[int, Field(ge=1, le=1024)]
     max_epochs: Annotated[int, Field(ge=1, le=10000)]
     early_stopping_patience: Annotated[int, Field(ge=1, description="epochs without improvement of `monitor`")]
+    monitor: str = Field(description="validation metric of early stopping and of the best weights")
     optimizer: Literal["adam", "adamw"]
     learning_rate: Annotated[float, Field(gt=0, lt=1)]
     adam_epsilon: Annotated[float, Field(gt=0, le=1)]
@@ -141,13 +144,15 @@ class TrainClassifierParams(TrainingParams):
     network: Literal["resnet18", "resnet50"]
     initialization: Annotated[str, Field(min_length=1, description="none, imagenet, or the path of a state dict")]
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    monitor: Literal["loss", "auroc"] = Field(description="validation metric of early stopping and of the best weights")
+    monitor: Literal["loss", "auroc"]
 
 
 class TrainSegmenterParams(TrainingParams):
     """ResUNet with the Tversky loss: where is the tumor?"""
 
-    widths: Annotated[list[int], Field(min_length=2, max_length=7, description="channels per level; their number is the depth")]
+    widths: Annotated[
+        list[int], Field(min_length=2, max_length=7, description="channels per level; their number is the depth")
+    ]
     training_slices: Literal["all", "positive"]
     loss: Literal["tversky", "focal_tversky"]
     fp_weight: Annotated[Share, Field(description="weight of false positives in the Tversky index")]
@@ -156,7 +161,7 @@ class TrainSegmenterParams(TrainingParams):
     smoothing: Annotated[float, Field(gt=0, description="added to numerator and denominator, in pixels")]
     reduction: Literal["per_image", "per_batch"]
     cross_entropy_weight: Annotated[float, Field(ge=0, description="binary cross-entropy added to the loss; 0: off")]
-    monitor: Literal["loss", "dice"] = Field(description="validation metric of early stopping and of the best weights")
+    monitor: Literal["loss", "dice"]
 
 
 class PostprocessingParams(Section):
@@ -222,7 +227,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); run `tumor-cascade configure phantom` to make one.") from error
+        raise ParamsError(
+            f"{path}: cannot be read ({error.strerror}); run `tumor-cascade configure phantom` to make one."
+        ) from error
     except YAMLError as error:
         raise ParamsError(f"{path}: is no valid YAML: {error}") from error
     if not isinstance(value, dict):
@@ -243,7 +250,7 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
     return _check(Params, values, origin, ())
 
 
-def read_section(path: Path, stage: str, schema: type[S]) -> S:
+def read_section(path: Path, stage: str) -> Section:
     """Return one stage's section of a params file; other sections may be absent, so a pod is given only its own.
 
     Raises:
@@ -252,7 +259,9 @@ def read_section(path: Path, stage: str, schema: type[S]) -> S:
     values = read_yaml(path)
     if stage not in values:
         raise ParamsError(f"{path.name}: section {stage} is missing; add it or run `tumor-cascade configure`.")
-    return _check(schema, values[stage], path.name, (stage,))
+    schema: Any = Params.model_fields[stage].annotation
+    section: Section = _check(schema, values[stage], path.name, (stage,))
+    return section
 
 
 def _check(schema: type[S], values: Any, origin: str, prefix: tuple[str, ...]) -> S:

@@ -40,7 +40,9 @@ def read_network(folder: Path) -> tuple[ScoringNetwork, dict[str, Any]]:
         network.load_state_dict(load_file(folder / WEIGHTS_NAME), strict=True)
         preprocessing = Preprocessing(**config["preprocessing"])
     except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"network {folder.name}: cannot be loaded ({type(error).__name__}: {error}); {REMEDY}") from error
+        raise DataError(
+            f"network {folder.name}: cannot be loaded ({type(error).__name__}: {error}); {REMEDY}"
+        ) from error
     return ScoringNetwork(network.eval(), preprocessing), config
 
 
@@ -53,7 +55,9 @@ def find_networks(folder: Path, folds: list[int]) -> list[Path]:
     found = {fold: sorted((folder / f"fold-{fold}").glob(f"*/{CONFIG_NAME}")) for fold in folds}
     missing = [str(fold) for fold, paths in found.items() if not paths]
     if missing:
-        raise DataError(f"{folder} has no network of fold {', '.join(missing)}; train it, or change assemble_cascade.folds.")
+        raise DataError(
+            f"{folder} has no network of fold {', '.join(missing)}; train it, or change assemble_cascade.folds."
+        )
     return [paths[0].parent for paths in found.values()]
 
 

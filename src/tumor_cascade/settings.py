@@ -46,5 +46,7 @@ def choose_device() -> str:
 
     device = get_device()
     if device == "cuda" and not torch.cuda.is_available():
-        raise ParamsError(f"{PREFIX}DEVICE is cuda but torch sees no GPU; set it to cpu or auto, or install CUDA torch.")
+        raise ParamsError(
+            f"{PREFIX}DEVICE is cuda but torch sees no GPU; set it to cpu or auto, or install CUDA torch."
+        )
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -72,7 +72,8 @@ class RawArchive:
         except DAMAGE as error:
             raise DataError(f"{show(file.path)} is damaged in the archive ({show(str(error))}); {remedy}") from error
         if len(data) != file.size_bytes:
-            raise DataError(f"{show(file.path)} unpacks to {len(data)} bytes, not {file.size_bytes} as stated; {remedy}")
+            sizes = f"unpacks to {len(data)} bytes where the archive says {file.size_bytes}"
+            raise DataError(f"{show(file.path)} {sizes}; {remedy}")
         return data
 
     def is_same(self, first: RawFile, second: RawFile) -> bool:

@@ -12,7 +12,7 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from tumor_cascade.errors import DataError
@@ -96,7 +96,7 @@ def _decode(data: bytes, name: str, kind: _Kind, max_side_px: int, formats: tupl
         raise DataError(f"{name} {reason}: damaged, truncated or another format; export it again.") from error
 
 
-def _judge(picture: Image.Image, num_bytes: int, name: str, kind: _Kind, max_side_px: int) -> None:
+def _judge(picture: ImageFile.ImageFile, num_bytes: int, name: str, kind: _Kind, max_side_px: int) -> None:
     """Refuse what could not be decoded faithfully, or not within the memory of an allowed image."""
     width, height = picture.size
     if not (1 <= width <= max_side_px and 1 <= height <= max_side_px):
@@ -113,7 +113,7 @@ def _judge(picture: Image.Image, num_bytes: int, name: str, kind: _Kind, max_sid
         raise DataError(f"{name} {fault}; {rule}, nothing is converted silently; export it again.")
 
 
-def _find_png_fault(picture: Image.Image, kind: _Kind) -> str:
+def _find_png_fault(picture: ImageFile.ImageFile, kind: _Kind) -> str:
     raw_mode = picture.tile[0].args if picture.tile else None  # tells 16-bit RGB, which Pillow would cut to 8 bits
     return "" if picture.mode == raw_mode == kind.mode else f"is {raw_mode or 'empty'} (mode {picture.mode})"
 

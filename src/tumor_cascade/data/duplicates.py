@@ -58,21 +58,22 @@ def find_near_duplicates(
     rows, kept_folds = manifest[is_kept].reset_index(drop=True), np.asarray(folds)[is_kept]
     _, images = np.unique(rows["image_sha256"].to_numpy(dtype=str), return_inverse=True)
     hashes = np.array([int(digits, 16) for digits in rows["perceptual_hash"]], dtype=np.uint64)
+    patients, places, numbers = (rows[name].tolist() for name in ("patient_id", "slice_index", "slice_number"))
     volumes: dict[str, Volume] = {}
 
-    def read_flair(row: pd.Series) -> NDArray[np.uint8]:  # type: ignore[type-arg]
-        patient_id = str(row["patient_id"])
+    def read_flair(row: int) -> NDArray[np.uint8]:
+        patient_id = patients[row]
         if patient_id not in volumes:  # memory-mapped: holding many costs no memory
             volumes[patient_id] = read_volume(slices_dir, manifest[manifest["patient_id"] == patient_id])
-        return volumes[patient_id].images[row["slice_index"], FLAIR]
+        return volumes[patient_id].images[places[row], FLAIR]
 
     found = []
     for i, j in find_candidates(hashes, images, kept_folds, max_hash_distance):
-        first, second = rows.iloc[i], rows.iloc[j]
-        correlation = 1.0 if images[i] == images[j] else correlate_images(read_flair(first), read_flair(second))
+        correlation = 1.0 if images[i] == images[j] else correlate_images(read_flair(i), read_flair(j))
         if correlation >= min_correlation:
-            pair = tuple(zip(*((str(r["patient_id"]), int(r["slice_number"])) for r in (first, second)), strict=True))
-            found.append(DuplicatePair(*pair, (int(kept_folds[i]), int(kept_folds[j])), round(correlation, 4)))
+            sides = (int(kept_folds[i]), int(kept_folds[j]))
+            pair = DuplicatePair((patients[i], patients[j]), (numbers[i], numbers[j]), sides, round(correlation, 4))
+            found.append(pair)
     return found
 
 
@@ -98,12 +99,13 @@ def find_candidates(
 
 
 def correlate_images(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Return the Pearson correlation of two images `(H, W)`, scaled to the smaller where sizes differ; 0 where one is flat."""
+    """Return the Pearson correlation of two images `(H, W)`; 0 where one is flat.
+
+    Where sizes differ both are averaged down to the smaller.
+    """
     height, width = (min(sides) for sides in zip(first.shape, second.shape, strict=True))
     a, b = (
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BOX), dtype=np.float64
-        )
+        np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BOX), float)
         for image in (first, second)
     )
     a, b = a - a.mean(), b - b.mean()
@@ -121,9 +123,10 @@ def describe_leaks(pairs: list[DuplicatePair]) -> list[str]:
     for (first, second), shared in sorted(by_patients.items()):
         best = max(shared, key=lambda pair: pair.correlation)
         lines.append(
-            f"patients {first} ({name_fold(best.folds[0])}) and {second} ({name_fold(best.folds[1])}) share {len(shared)} "
-            f"nearly identical slice(s), e.g. {best.slice_numbers[0]} and {best.slice_numbers[1]} with correlation "
-            f"{best.correlation:.4f}; one person must stand on one side of the split: remove one of the two from the raw data."
+            f"patients {first} ({name_fold(best.folds[0])}) and {second} ({name_fold(best.folds[1])}) share "
+            f"{len(shared)} nearly identical slice(s), e.g. {best.slice_numbers[0]} and {best.slice_numbers[1]} with "
+            f"correlation {best.correlation:.4f}; one person must stand on one side of the split: remove one of the two "
+            "from the raw data."
         )
     return lines
 

@@ -6,6 +6,7 @@ pages. All three end here: it is imported when needed, analytics off, and its pa
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,8 +58,9 @@ class Expectations:
         import great_expectations
 
         self._params = params
-        self._gx = great_expectations
-        self._context = great_expectations.get_context(mode="ephemeral")
+        # Any: the library's own types are narrower than what it takes.
+        self._gx: Any = great_expectations
+        self._context: Any = great_expectations.get_context(mode="ephemeral")
         self._context.variables.progress_bars = {"globally": False}
         self._source = self._context.data_sources.add_pandas("manifest")
 
@@ -86,20 +88,23 @@ class Expectations:
         by_name = {item.expectation_config.meta["rule"]: item for item in result.results}
         return [_read_outcome(rule, frame, by_name[rule.name]) for rule in rules]
 
-    def write_site(self, site_dir: Path) -> None:
-        """Write the Data Docs pages of all checks into an empty folder, the same bytes on every run."""
+    def write_pages(self, site_dir: Path) -> dict[str, str]:
+        """Write the Data Docs pages of all checks into an empty folder, the same bytes on every run.
+
+        Great Expectations' front page is left out: without the net it stays empty.
+
+        Returns:
+            Frame -> path of its page, relative to the folder.
+        """
         backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site_dir)}
-        builder = {"class_name": "DefaultSiteIndexBuilder"}
-        config = {
-            "class_name": "SiteBuilder",
-            "store_backend": backend,
-            "site_index_builder": builder,
-            "show_how_to_buttons": False,
-        }
+        config = {"class_name": "SiteBuilder", "store_backend": backend, "show_how_to_buttons": False}
         self._context.add_data_docs_site(SITE, config)
-        self._context.build_data_docs(site_names=[SITE])
+        self._context.build_data_docs(site_names=[SITE], build_index=False)
+        shutil.rmtree(site_dir / "static" / "images")  # megabytes of tutorial
         for page in site_dir.rglob("*.html"):
             page.write_text(_settle_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+        pages = site_dir.glob("validations/**/*.html")
+        return {path.relative_to(site_dir).parts[1]: path.relative_to(site_dir).as_posix() for path in pages}
 
     def _make_expectation(self, rule: Rule) -> Any:
         from great_expectations.expectations.row_conditions import Column
@@ -120,14 +125,15 @@ def _read_outcome(rule: Rule, frame: pd.DataFrame, item: Any) -> Outcome:
         raise RuntimeError(f"rule {rule.name} could not be run: {errors[0]['exception_message']}")
     result = item.result
     num_checked = int(result["element_count"]) - int(result["missing_count"])
-    rows = [{key: _to_plain(value) for key, value in row.items()} for row in result["unexpected_index_list"] or []]
+    found = sorted(result["unexpected_index_list"] or [], key=lambda row: [row[key] for key in FRAME_KEYS[rule.frame]])
+    rows = [_describe_row(row, FRAME_KEYS[rule.frame]) for row in found[:MAX_LISTED_ROWS]]
     status: Status = "not_applicable" if num_checked == 0 else "passed" if item.success else "failed"
     return Outcome(
         rule,
         status,
         num_checked,
         int(result["unexpected_count"]),
-        rows[:MAX_LISTED_ROWS],
+        rows,
         _measure_range(rule, frame, item.expectation_config.kwargs.get("column")),
     )
 
@@ -144,15 +150,17 @@ def _measure_range(rule: Rule, frame: pd.DataFrame, column: str | None) -> tuple
     return (round(float(values.min()), 6), round(float(values.max()), 6)) if len(values) else None
 
 
-def _to_plain(value: Any) -> Any:
-    plain = value.item() if hasattr(value, "item") else value
-    return round(plain, 6) if isinstance(plain, float) else plain
+def _describe_row(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:
+    # Its name first, then the values judged, as plain numbers that JSON knows.
+    plain = {key: row[key].item() if hasattr(row[key], "item") else row[key] for key in [*keys, *row]}
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in plain.items()}
 
 
 def _settle_page(page: str) -> str:
-    """Return a page without the times, random ids and the logo that reports each view to its maker."""
+    """Return a page without times, random ids, the advertisement, and the logo that reports each view to its maker."""
     page = re.sub(r'<img[^>]*src="https://great-expectations-web-assets[^>]*>', "", page)
-    page = re.sub(r"\b\d{8}T\d{6}\.\d{6}Z(?=</span>)", "not recorded", page)
+    page = re.sub(r"<footer>.*?</footer>", "", page, flags=re.DOTALL)
+    page = re.sub(r"\b\d{8}T\d{6}\.\d{6}Z(?=</span>)|\b1970-01-01T00:00:00Z", "not recorded", page)
     ids: dict[str, str] = {}
     pattern = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
     return re.sub(pattern, lambda found: ids.setdefault(found[0], f"id-{len(ids)}"), page)

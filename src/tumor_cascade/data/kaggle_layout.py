@@ -42,7 +42,7 @@ def group_files(raw: RawFiles) -> tuple[dict[str, PatientFiles], list[str]]:
 
 
 def _strip_prefixes(files: list[RawFile]) -> Iterator[tuple[tuple[str, ...], RawFile]]:
-    """Yield what is no stray file, with its place in the layout: below `kaggle_3m`, wherever that stands, or the top."""
+    """Yield what is no stray file, with its place in the layout: below `kaggle_3m`, wherever that is, or the top."""
     has_layout_folder = any(LAYOUT_FOLDER in file.parts for file in files)
     for file in files:
         parts = file.parts

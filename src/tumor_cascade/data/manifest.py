@@ -67,7 +67,10 @@ def read_manifest(path: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"manifest {path.name} cannot be read ({type(error).__name__}); run ingest_data again.") from error
+        raise DataError(
+            f"manifest {path.name} cannot be read ({type(error).__name__}); run ingest_data again."
+        ) from error
     if table.schema.names != MANIFEST_SCHEMA.names:
         raise DataError(f"manifest {path.name} has other columns than this version writes; run ingest_data again.")
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

@@ -49,7 +49,8 @@ def read_splits(splits_dir: Path) -> pd.DataFrame:
         raise DataError(f"{SPLITS_NAME} cannot be read ({type(error).__name__}); run split_data again.") from error
     if table.schema.names != SPLITS_SCHEMA.names:
         raise DataError(f"{SPLITS_NAME} has other columns than this version writes; run split_data again.")
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def read_split_facts(splits_dir: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The rules that a manifest has to keep, each one Great Expectations expectation: report, pages and tests come from here.
+"""The rules that a manifest has to keep, each one Great Expectations expectation: reports and tests come from here.
 
 What cannot faithfully become an array is refused by `ingest_data`; none of its rules stands here.
 """
@@ -45,7 +45,11 @@ def _fixed(**options: Any) -> Callable[[ValidateDataParams], Options]:
     return lambda _: options
 
 
-_BETWEEN, _IN_SET, _REGEX = "ExpectColumnValuesToBeBetween", "ExpectColumnValuesToBeInSet", "ExpectColumnValuesToMatchRegex"
+_BETWEEN, _IN_SET, _REGEX = (
+    "ExpectColumnValuesToBeBetween",
+    "ExpectColumnValuesToBeInSet",
+    "ExpectColumnValuesToMatchRegex",
+)
 _EQUAL, _AT_LEAST = "ExpectColumnPairValuesToBeEqual", "ExpectColumnPairValuesAToBeGreaterThanB"
 _INGEST_AGAIN = "The manifest was changed or damaged: run ingest_data again."
 _CHECK_COHORT = "Look at the cohort; if it is meant to be so, move the bounds in params.yaml: validate_data."

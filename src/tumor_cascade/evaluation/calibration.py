@@ -58,4 +58,4 @@ def choose_mask_threshold(candidates: Sequence[float], dice: NDArray[np.floating
     """
     means = np.round(np.nanmean(dice, axis=0), 6)
     best = np.flatnonzero(means == means.max())
-    return float(min((candidates[i] for i in best), key=lambda value: abs(value - 0.5)))
+    return float(min((candidates[i] for i in best.tolist()), key=lambda value: abs(value - 0.5)))

@@ -88,9 +88,7 @@ class Cascade:
         return self
 
     @torch.inference_mode()
-    def predict_volume(
-        self, images: NDArray[np.uint8], *, is_every_slice_segmented: bool = False
-    ) -> VolumePrediction:
+    def predict_volume(self, images: NDArray[np.uint8], *, is_every_slice_segmented: bool = False) -> VolumePrediction:
         """Run the cascade over the ordered slices of one patient; a lone slice is a volume of one.
 
         Args:
@@ -117,17 +115,15 @@ class Cascade:
     def cut(self, prediction: VolumePrediction, mask_threshold: float) -> NDArray[np.bool_]:
         """Return the cascade's masks at another threshold, from a prediction of every slice."""
         assert prediction.mask_probabilities is not None
-        return self._postprocess((prediction.mask_probabilities >= mask_threshold) & prediction.is_positive[:, None, None])
-
-    def _postprocess(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return remove_components(
-            masks, self.settings.min_component_voxels, self.settings.has_only_largest_component
+        return self._postprocess(
+            (prediction.mask_probabilities >= mask_threshold) & prediction.is_positive[:, None, None]
         )
 
+    def _postprocess(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return remove_components(masks, self.settings.min_component_voxels, self.settings.has_only_largest_component)
 
-def remove_components(
-    masks: NDArray[np.bool_], min_voxels: int, has_only_largest: bool
-) -> NDArray[np.bool_]:
+
+def remove_components(masks: NDArray[np.bool_], min_voxels: int, has_only_largest: bool) -> NDArray[np.bool_]:
     """Return a volume's masks `(Z, H, W)` without small 26-connected components, or with the largest alone."""
     if min_voxels <= 1 and not has_only_largest:
         return masks

@@ -6,6 +6,7 @@ U-Net: Ronneberger et al. 2015 (https://arxiv.org/abs/1505.04597); residual lear
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class ResUNet(nn.Module):
     def __init__(self, in_channels: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.stem = Stem(in_channels, widths[0])
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.encoder = nn.ModuleList(ResidualBlock(fine, coarse) for fine, coarse in pairs)
         self.decoder = nn.ModuleList(ResidualBlock(coarse + fine, fine) for fine, coarse in reversed(pairs))
         self.head = nn.Conv2d(widths[0], 1, 1)

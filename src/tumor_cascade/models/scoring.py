@@ -51,7 +51,7 @@ def _forward(
     device = next(network.parameters()).device
     inputs = preprocess_volume(volume, preprocessing)
     outputs = []
-    for index in torch.from_numpy(wanted).split(BATCH_SIZE):
+    for index in torch.split(torch.from_numpy(wanted), BATCH_SIZE):
         images = inputs[index]
         if preprocessing.has_neighbor_slices:
             num_slices = torch.full_like(index, len(volume))

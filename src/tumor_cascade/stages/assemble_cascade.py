@@ -60,7 +60,10 @@ def assemble_cascade(
     """
     inputs = {"classifier": classifier, "segmenter": segmenter, "manifest": manifest, "splits": splits}
     content = describe_content("assemble_cascade", {"assemble_cascade": params.model_dump()}, inputs)
-    folders = {"classifiers": find_networks(classifier, params.folds), "segmenters": find_networks(segmenter, params.folds)}
+    folders = {
+        "classifiers": find_networks(classifier, params.folds),
+        "segmenters": find_networks(segmenter, params.folds),
+    }
     rows = read_rows(manifest, splits)
     members = read_members(folders, rows)
     settings, metrics, tables = calibrate(params, members, slices)

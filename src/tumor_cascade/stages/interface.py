@@ -23,7 +23,9 @@ class StageInterface:
 DATA = ("slices", "manifest", "splits")
 
 INTERFACES = {
-    "ingest_data": StageInterface("Turn a raw data set into packed volumes and a manifest.", ("raw",), ("slices", "manifest")),
+    "ingest_data": StageInterface(
+        "Turn a raw data set into packed volumes and a manifest.", ("raw",), ("slices", "manifest")
+    ),
     "validate_data": StageInterface(
         "Check the data against every expectation; critical violations stop here.",
         ("slices", "manifest"),

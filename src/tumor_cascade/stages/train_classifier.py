@@ -6,9 +6,9 @@ from torch import nn
 
 from tumor_cascade.models.classifier import TumorClassifier, load_backbone
 from tumor_cascade.params import TrainClassifierParams
-from tumor_cascade.training.initialization import NO_INITIALIZATION, fetch_weights, read_weights
 from tumor_cascade.training.classification import ClassifierTraining
-from tumor_cascade.training.session import train_network
+from tumor_cascade.training.initialization import NO_INITIALIZATION, fetch_weights, read_weights
+from tumor_cascade.training.session import NetworkRecipe, TrainingPaths, train_network
 
 
 def train_classifier(
@@ -23,7 +23,9 @@ def train_classifier(
     out_metrics: Path,
 ) -> None:
     """Train the classifier on all folds but one and keep the best weights on that one; see `train_network`."""
-    weights = None if params.initialization == NO_INITIALIZATION else fetch_weights(params.initialization, params.network)
+    weights = (
+        None if params.initialization == NO_INITIALIZATION else fetch_weights(params.initialization, params.network)
+    )
 
     def build(num_channels: int) -> nn.Module:
         network = TumorClassifier(num_channels, params.network, params.dropout)
@@ -31,18 +33,13 @@ def train_classifier(
             load_backbone(network, read_weights(weights.path))
         return network
 
-    train_network(
-        "classifier",
-        params,
-        network=build,
+    recipe = NetworkRecipe(
+        role="classifier",
+        build=build,
         architecture={"network": params.network, "dropout": params.dropout},
         module=ClassifierTraining,
         facts={} if weights is None else {"initialization_sha256": weights.sha256},
-        fold=fold,
-        slices=slices,
-        manifest=manifest,
-        splits=splits,
-        out_network=out_classifier,
-        out_report=out_report,
-        out_metrics=out_metrics,
+    )
+    train_network(
+        recipe, params, fold, TrainingPaths(slices, manifest, splits, out_classifier, out_report, out_metrics)
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from tumor_cascade.models.resunet import ResUNet
 from tumor_cascade.params import TrainSegmenterParams
 from tumor_cascade.training.segmentation import SegmenterTraining
-from tumor_cascade.training.session import train_network
+from tumor_cascade.training.session import NetworkRecipe, TrainingPaths, train_network
 
 
 def train_segmenter(
@@ -20,18 +20,11 @@ def train_segmenter(
     out_metrics: Path,
 ) -> None:
     """Train the segmenter on all folds but one and keep the best weights on that one; see `train_network`."""
-    train_network(
-        "segmenter",
-        params,
-        network=lambda num_channels: ResUNet(num_channels, params.widths),
+    recipe = NetworkRecipe(
+        role="segmenter",
+        build=lambda num_channels: ResUNet(num_channels, params.widths),
         architecture={"widths": params.widths},
         module=SegmenterTraining,
         facts={},
-        fold=fold,
-        slices=slices,
-        manifest=manifest,
-        splits=splits,
-        out_network=out_segmenter,
-        out_report=out_report,
-        out_metrics=out_metrics,
     )
+    train_network(recipe, params, fold, TrainingPaths(slices, manifest, splits, out_segmenter, out_report, out_metrics))

@@ -10,6 +10,7 @@ from tumor_cascade.content import describe_content
 from tumor_cascade.data.expectations import Expectations, Outcome
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.validation_frames import derive_frames, frame_columns
+from tumor_cascade.data.validation_page import render_page
 from tumor_cascade.data.validation_rules import COLUMN_RULE, RULES
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import ValidateDataParams
@@ -35,12 +36,15 @@ def validate_data(
     """
     expectations = Expectations(params)
     outcomes, cohort = check_manifest(expectations, read_manifest(manifest))
+    metrics = {**count_outcomes(outcomes), **cohort}
     with atomic_dir(out_report) as folder:
-        expectations.write_site(folder / "data_docs")
-        write_json(folder / "result.json", [describe_outcome(outcome) for outcome in outcomes])
+        described = [describe_outcome(outcome) for outcome in outcomes]
+        pages = expectations.write_pages(folder / "data_docs")
+        (folder / "data_docs" / "index.html").write_text(render_page(described, metrics, pages), encoding="utf-8")
+        write_json(folder / "result.json", described)
         inputs = {"manifest": manifest, "slices": slices}
         write_json(folder / "content.json", describe_content("validate_data", params.model_dump(mode="json"), inputs))
-    write_json(out_metrics, {**count_outcomes(outcomes), **cohort})
+    write_json(out_metrics, metrics)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         if outcome.rule.severity == "warning":
@@ -64,8 +68,8 @@ def check_manifest(
     for name, frame in frames.items():
         outcomes += expectations.check(name, frame, [rule for rule in RULES if rule.frame == name])
     names = [rule.name for rule in RULES]
-    facts: dict[str, Any] = frames["cohort"].drop(columns="cohort").iloc[0].to_dict()
-    cohort = {key: None if pd.isna(value) else round(value, 6) for key, value in facts.items()}
+    [facts] = frames["cohort"].drop(columns="cohort").to_dict("records")
+    cohort = {str(key): None if pd.isna(value) else round(value, 6) for key, value in facts.items()}
     return sorted(outcomes, key=lambda outcome: names.index(outcome.rule.name)), cohort
 
 

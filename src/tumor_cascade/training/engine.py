@@ -86,15 +86,14 @@ class EpochRecorder(Callback):
         self.best_epoch = state_dict["best_epoch"]
 
 
-def fit(module: TrainingModule, monitor: str, checkpoint_path: Path) -> FitResult:
+def fit(module: TrainingModule, checkpoint_path: Path) -> FitResult:
     """Train to the end, from the checkpoint where one stands, and return the best weights.
 
     Args:
         module: Network, data and params of the training.
-        monitor: `loss`, `auroc` or `dice`: the validation metric that decides.
         checkpoint_path: File that is written after each epoch; the caller holds its lock.
     """
-    params, recorder = module.params, EpochRecorder(monitor)
+    params, recorder = module.params, EpochRecorder(module.params.monitor)
     saved = read_checkpoint(checkpoint_path)
     if saved is not None:
         recorder.load_state_dict(saved["callbacks"][recorder.state_key])

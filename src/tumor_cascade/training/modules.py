@@ -28,7 +28,7 @@ class TrainingModule(LightningModule):
         self, network: nn.Module, params: TrainingParams, cohort: CohortTensors, train_index: Tensor, val_index: Tensor
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.params = params
         self.cohort = cohort
         self.train_index, self.val_index = train_index, val_index

@@ -1,13 +1,11 @@
 """One training from artifacts to artifacts: what `train_classifier` and `train_segmenter` share."""
 
 import hashlib
-import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pandas as pd
 import torch
@@ -18,8 +16,8 @@ from tumor_cascade.data.cohort import CohortTensors, read_cohort, read_rows
 from tumor_cascade.data.preprocessing import Preprocessing
 from tumor_cascade.data.split import DEVELOPMENT, read_split_facts
 from tumor_cascade.errors import DataError
-from tumor_cascade.params import TrainingParams
 from tumor_cascade.network_folder import Role, write_network
+from tumor_cascade.params import TrainingParams
 from tumor_cascade.settings import get_checkpoints_dir
 from tumor_cascade.storage import atomic_dir, write_json
 from tumor_cascade.training.checkpoints import lock_checkpoints
@@ -30,66 +28,71 @@ from tumor_cascade.training.modules import TrainingModule
 ModuleFactory = Callable[[nn.Module, Any, CohortTensors, Tensor, Tensor], TrainingModule]
 
 
-def train_network(
-    role: Role,
-    params: TrainingParams,
-    *,
-    network: Callable[[int], nn.Module],
-    architecture: dict[str, Any],
-    module: ModuleFactory,
-    facts: dict[str, Any],
-    fold: int,
-    slices: Path,
-    manifest: Path,
-    splits: Path,
-    out_network: Path,
-    out_report: Path,
-    out_metrics: Path,
-) -> None:
-    """Train one network on one fold and write network, report and metrics; carries on from a checkpoint of the same content.
+@dataclass(frozen=True)
+class NetworkRecipe:
+    """What a stage trains.
+
+    Attributes:
+        role: Whose stage it is.
+        build: Makes the network with its starting weights from the number of input channels; called with torch seeded.
+        architecture: Keyword arguments that make the network again, `in_channels` apart.
+        module: Makes the training's Lightning module.
+        facts: Further content, such as the digest of starting weights.
+    """
+
+    role: Role
+    build: Callable[[int], nn.Module]
+    architecture: dict[str, Any]
+    module: ModuleFactory
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingPaths:
+    """What a training reads and writes; artifact nouns as in `stages/interface.py`."""
+
+    slices: Path
+    manifest: Path
+    splits: Path
+    out_network: Path
+    out_report: Path
+    out_metrics: Path
+
+
+def train_network(recipe: NetworkRecipe, params: TrainingParams, fold: int, paths: TrainingPaths) -> None:
+    """Train one network on all folds but one; write network, report and metrics. Carries on from its own checkpoint.
 
     Args:
-        role: Whose stage this is.
-        params: The stage's section, with `monitor`.
-        network: Makes the network with its starting weights from the number of input channels; called with torch seeded.
-        architecture: Keyword arguments that make the network again, `in_channels` apart.
-        module: The training's Lightning module.
-        facts: Further content, such as the digest of starting weights.
-        fold: Validation fold.
-        slices: Folder of packed volumes.
-        manifest: The manifest.
-        splits: Folder of the split.
-        out_network: Network folder to write.
-        out_report: Folder of curves to write.
-        out_metrics: Metrics of the best epoch to write.
+        recipe: What to train.
+        params: The stage's section.
+        fold: Validation fold: the best epoch on it wins.
+        paths: Inputs and outputs; the outputs appear only when the training has ended.
+
+    Raises:
+        DataError: The data do not fit each other, or cannot teach anything.
     """
-    stage = f"train_{role}"
-    inputs = {"manifest": manifest, "splits": splits}
-    content = describe_content(stage, {stage: params.model_dump(), "fold": fold, **facts}, inputs)
-    rows = read_rows(manifest, splits)
+    stage = f"train_{recipe.role}"
+    inputs = {"manifest": paths.manifest, "splits": paths.splits}
+    content = describe_content(stage, {stage: params.model_dump(), "fold": fold, **recipe.facts}, inputs)
+    rows = select_patients(read_rows(paths.manifest, paths.splits))
+    preprocessing = Preprocessing.from_params(params)
+    train_index, val_index = select_fold(rows, fold, getattr(params, "training_slices", "all"))
     with lock_checkpoints(get_checkpoints_dir() / stage / content["content_id"][:16]) as checkpoint:
-        preprocessing = Preprocessing.from_params(params)
-        rows = select_patients(rows)
-        train_index, val_index = select_fold(rows, fold)
-        if getattr(params, "training_slices", "all") == "positive":
-            train_index = train_index[torch.from_numpy(rows["has_tumor"].to_numpy().copy())[train_index]]
-        cohort = read_cohort(slices, rows, preprocessing)
+        cohort = read_cohort(paths.slices, rows, preprocessing)
         torch.manual_seed(params.seed)
-        net = network(preprocessing.num_channels)
-        started = time.monotonic()
-        result = fit(module(net, params, cohort, train_index, val_index), params.monitor, checkpoint)
-        _report_speed(stage, len(result.history) * len(train_index), time.monotonic() - started)
+        network = recipe.build(preprocessing.num_channels)
+        result = fit(recipe.module(network, params, cohort, train_index, val_index), checkpoint)
         config = {
-            "role": role,
-            "architecture": {"in_channels": preprocessing.num_channels, **architecture},
+            "role": recipe.role,
+            "architecture": {"in_channels": preprocessing.num_channels, **recipe.architecture},
             "preprocessing": asdict(preprocessing),
             "fold": fold,
             "best_epoch": result.best_epoch,
-            **describe_patients(rows, train_index, val_index, splits),
+            **describe_patients(rows, train_index, val_index, paths.splits),
         }
-        with atomic_dir(out_network) as folder:
+        with atomic_dir(paths.out_network) as folder:
             write_network(folder, config, result.weights, content)
-        _write_report(role, result, fold, out_report, out_metrics)
+        _write_report(recipe.role, result, fold, paths)
 
 
 def select_patients(rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,8 +101,13 @@ def select_patients(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["patient_id"].isin(patients)].reset_index(drop=True)
 
 
-def select_fold(rows: pd.DataFrame, fold: int) -> tuple[Tensor, Tensor]:
+def select_fold(rows: pd.DataFrame, fold: int, training_slices: str) -> tuple[Tensor, Tensor]:
     """Return the row numbers of training and validation slices, int64 `(N,)` and `(V,)`.
+
+    Args:
+        rows: Slices with `partition`, `fold` and `has_tumor`.
+        fold: Validation fold.
+        training_slices: `all`, or `positive` to learn from tumor slices alone; validation always has all.
 
     Raises:
         DataError: Either part lacks tumor slices or tumor-free slices, so nothing could be learned or measured.
@@ -110,9 +118,13 @@ def select_fold(rows: pd.DataFrame, fold: int) -> tuple[Tensor, Tensor]:
     for name, selected in parts.items():
         num_tumor, num = int(rows.loc[selected, "has_tumor"].sum()), int(selected.sum())
         if num_tumor in (0, num):
-            faults.append(f"fold {fold}: {name} has {num} slices, {num_tumor} with tumor; needs both kinds. Fewer folds?")
+            faults.append(
+                f"fold {fold}: {name} has {num} slices, {num_tumor} with tumor; must have both kinds. Use fewer folds."
+            )
     if faults:
         raise DataError(faults)
+    if training_slices == "positive":
+        parts["training"] &= rows["has_tumor"]
     train_index, val_index = (torch.from_numpy(np.flatnonzero(selected)) for selected in parts.values())
     return train_index, val_index
 
@@ -133,13 +145,10 @@ def hash_patient(patient_id: str) -> str:
     return hashlib.sha256(patient_id.encode()).hexdigest()
 
 
-def _write_report(role: Role, result: FitResult, fold: int, out_report: Path, out_metrics: Path) -> None:
+def _write_report(role: Role, result: FitResult, fold: int, paths: TrainingPaths) -> None:
     best = result.history[result.best_epoch]
-    with atomic_dir(out_report) as folder:
+    with atomic_dir(paths.out_report) as folder:
         write_curves(result.history, result.best_epoch, f"{role}, fold {fold}", folder)
     metrics = {f"{role}/{name}": value for name, value in best.items() if name != "epoch"}
-    write_json(out_metrics, {**metrics, f"{role}/best_epoch": result.best_epoch, f"{role}/num_epochs": len(result.history)})
-
-
-def _report_speed(stage: str, num_slices: int, seconds: float) -> None:
-    click.echo(f"{stage}: {num_slices} slices in {seconds:.0f} s since (re)start", err=True)
+    lengths = {f"{role}/best_epoch": result.best_epoch, f"{role}/num_epochs": len(result.history)}
+    write_json(paths.out_metrics, {**metrics, **lengths})
