@@ -80,7 +80,9 @@ def build_tiff(
         if len(packed) > 4:
             packed, tail = struct.pack("<L", outside + len(tail)), tail + packed
         entries += struct.pack("<HHL", tag, 4, len(values)) + packed
-    return b"II*\0" + struct.pack("<L", directory) + pixels + struct.pack("<H", len(present)) + entries + bytes(4) + tail
+    return (
+        b"II*\0" + struct.pack("<L", directory) + pixels + struct.pack("<H", len(present)) + entries + bytes(4) + tail
+    )
 
 
 def make_archive(

@@ -17,6 +17,7 @@ from tumor_cascade.storage import atomic_file
 
 PRESETS_DIR = Path(__file__).resolve().parent / "presets"
 BASE = "phantom"
+ABSENT = "absent"
 PRESETS = tuple(sorted(path.stem for path in PRESETS_DIR.glob("*.yaml")))
 
 
@@ -29,31 +30,30 @@ def configure(name: str, path: Path, overrides: Sequence[str] = ()) -> list[str]
         overrides: `section.key=value` each, the value read as YAML; applied after the preset.
 
     Returns:
-        One line for each value that is other than before: `train_segmenter.max_epochs: 12 -> 24`.
+        One line for each value that is other than before, as `train_segmenter.max_epochs: 12 -> 24`.
 
     Raises:
         ParamsError: An unknown preset or key, or a value that breaks its rule; nothing was written.
     """
     text = render_preset(name, overrides)
-    before = _read_flat(path)
-    after = dict(_flatten(_make_yaml(typ="safe").load(text)))
+    before, after = _read_flat(path), dict(_flatten(_parse(text)))
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with atomic_file(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    if not before:
+        return [f"{path.name}: new, {len(after)} values of preset {name}"]
     keys = [*after, *(key for key in before if key not in after)]
-    return [
-        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
-        for key in keys
-        if before.get(key, "absent") != after.get(key, "absent")
-    ]
+    pairs = [(key, before.get(key, ABSENT), after.get(key, ABSENT)) for key in keys]
+    return [f"{key}: {old} -> {new}" for key, old, new in pairs if old != new]
+
+
+def build_preset(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the sections of a preset as plain values; arguments and errors as `configure`."""
+    return _parse(render_preset(name, overrides))
 
 
 def render_preset(name: str, overrides: Sequence[str] = ()) -> str:
-    """Return the text of a params file made from a preset and overrides, checked against the schema.
-
-    Raises:
-        ParamsError: As `configure`.
-    """
+    """Return the text of the params file that a preset and overrides make; arguments and errors as `configure`."""
     if name not in PRESETS:
         raise ParamsError(f"preset {name!r} is unknown; must be one of {', '.join(PRESETS)}.")
     yaml = _make_yaml()
@@ -61,18 +61,22 @@ def render_preset(name: str, overrides: Sequence[str] = ()) -> str:
     if name != BASE:
         _overlay(values, yaml.load(PRESETS_DIR / f"{name}.yaml"), f"preset {name}")
     for override in overrides:
-        _overlay(values, _parse_override(override), "--set")
+        _overlay(values, _parse_override(override), f"--set {override}")
     stream = io.StringIO()
     yaml.dump(values, stream)
-    text = stream.getvalue()
-    parse_params(_make_yaml(typ="safe").load(text), f"preset {name}" + (f" with {', '.join(overrides)}" if overrides else ""))
-    return text
+    parse_params(_parse(stream.getvalue()), " ".join([f"preset {name}", *(f"--set {one}" for one in overrides)]))
+    return stream.getvalue()
 
 
-def _make_yaml(typ: str = "rt") -> YAML:
-    yaml = YAML(typ=typ, pure=True)
+def _make_yaml() -> YAML:
+    yaml = YAML(pure=True)  # round trip: comments, order and the writing of numbers stay
     yaml.width = 120
     return yaml
+
+
+def _parse(text: str) -> dict[str, Any]:
+    values: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
+    return values
 
 
 def _parse_override(override: str) -> dict[str, Any]:
@@ -111,7 +115,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _read_flat(path: Path) -> dict[str, Any]:
-    """Return the values that stand in a params file; none where it is missing or unreadable, as it is replaced anyway."""
+    """Return the values in a params file; none where it is missing or unreadable, as it is replaced anyway."""
     try:
         return dict(_flatten(read_yaml(path)))
     except ParamsError:

@@ -67,6 +67,13 @@ def find_lock() -> Path:
     return found
 
 
+def hash_code(stage: str) -> str:
+    """Return the SHA-256 over names and bytes of the first-party files that a stage needs."""
+    files = find_code(f"{PACKAGE}.stages.{stage}")
+    code = [(path.relative_to(PACKAGE_DIR).as_posix(), hash_file(path)) for path in files]
+    return hashlib.sha256(canonical_json(code)).hexdigest()
+
+
 def describe_content(stage: str, params: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
     """Return what a run of `stage` is made of, with its `content_id`: the content.json of its outputs.
 
@@ -75,14 +82,11 @@ def describe_content(stage: str, params: Mapping[str, Any], inputs: Mapping[str,
         params: The effective params, JSON-compatible (sections and flags that change the result).
         inputs: Artifact noun -> file or folder that the stage reads.
     """
-    code = [
-        (path.relative_to(PACKAGE_DIR).as_posix(), hash_file(path)) for path in find_code(f"{PACKAGE}.stages.{stage}")
-    ]
     content: dict[str, Any] = {
         "stage": stage,
         "params": dict(params),
         "inputs": {noun: hash_path(path) for noun, path in inputs.items()},
-        "code": hashlib.sha256(canonical_json(code)).hexdigest(),
+        "code": hash_code(stage),
         "lock": hash_file(find_lock()),
     }
     return {**content, "content_id": hashlib.sha256(canonical_json(content)).hexdigest()}

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tumor_cascade.storage import write_json
+from tumor_cascade.storage import CONTENT_NAME, write_json
 
 Role = Literal["classifier", "segmenter"]
-WEIGHTS_NAME, CONFIG_NAME, CONTENT_NAME = "weights.safetensors", "config.json", "content.json"
+WEIGHTS_NAME, CONFIG_NAME = "weights.safetensors", "config.json"
 
 
 def write_network(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], content: dict[str, Any]) -> None:

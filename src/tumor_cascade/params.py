@@ -3,6 +3,7 @@
 Values stand in params.yaml alone; this module gives each a type, a range and a description.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -193,6 +194,14 @@ class EvaluateCascadeParams(Section):
     min_lesion_voxels: Annotated[int, Field(ge=1, description="smaller 3D components are ignored lesion-wise")]
     min_lesion_overlap: Annotated[float, Field(gt=0, le=1, description="share of a lesion that must be found")]
     num_example_slices: Annotated[int, Field(ge=1, le=50, description="outcome pictures in the report")]
+
+    @field_validator("surface_tolerances_px", "area_strata_px")
+    @classmethod
+    def check_rising(cls, value: list[float]) -> list[float]:
+        """Refuse values that do not rise: they become bins and names of metrics."""
+        if any(low >= high for low, high in pairwise([0, *value])):
+            raise PydanticCustomError("rising", "must be above 0 and rise from one to the next")
+        return value
 
 
 class Params(Section):

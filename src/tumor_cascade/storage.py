@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+CONTENT_NAME = "content.json"
+
 
 def fsync_path(path: Path) -> None:
     """Flush a file's data, or a folder's entries, to disk."""
@@ -82,8 +84,12 @@ def hash_file(path: Path) -> str:
 
 
 def hash_path(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the sorted (relative name, SHA-256) pairs of a folder's files."""
+    """Return the SHA-256 of a file, or of the sorted (relative name, SHA-256) pairs of a folder's files.
+
+    A `content.json` in a folder is left out: it says how the rest came about, and the same bytes made by other code are
+    the same input.
+    """
     if path.is_file():
         return hash_file(path)
-    files = sorted(p for p in path.rglob("*") if p.is_file())
+    files = sorted(p for p in path.rglob("*") if p.is_file() and p.name != CONTENT_NAME)
     return hashlib.sha256(canonical_json([(p.relative_to(path).as_posix(), hash_file(p)) for p in files])).hexdigest()

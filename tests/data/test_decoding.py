@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import build_tiff, encode, make_image, make_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from archives import build_tiff, encode, make_image, make_mask
 from tumor_cascade.data.decoding import decode_image, decode_mask, max_file_bytes
 from tumor_cascade.errors import DataError
 
@@ -61,6 +61,11 @@ def test_decode_image__many_strips() -> None:
     assert np.array_equal(decode(striped), decode(build_tiff(4, 4, PIXELS)))
 
 
+def test_decode_image__one_strip_per_channel() -> None:
+    tags: dict[int, list[int] | None] = {284: [2], 278: [4], 273: [8, 24, 40], 279: [16, 16, 16]}
+    assert decode(build_tiff(4, 4, PIXELS, tags=tags))[:, 0, 1].tolist() == [1, 17, 33]
+
+
 @pytest.mark.parametrize("file_format", BOTH)
 def test_decode_mask__0_and_255_become_0_and_1(file_format: str) -> None:
     mask = decode_as_mask(encode(make_mask(), file_format))
@@ -86,10 +91,11 @@ def test_decode_mask__wrong_mode(pixels: np.ndarray) -> None:
     [
         ({258: [16, 16, 16]}, "16/16/16 bits"),
         ({277: [4], 258: [8] * 4, 338: [0]}, "4 channels"),
-        ({262: [6]}, "photometric interpretation 6"),
+        ({262: [6]}, "mode YCbCr"),
         ({274: [6]}, "orientation 6"),
         ({274: [3]}, "orientation 3"),
         ({266: [2]}, "fill order 2"),
+        ({284: [3]}, "planar configuration 3"),
         ({339: [2, 2, 2]}, "signed or float|cannot be decoded"),
         ({259: [7]}, "compression 7"),
         ({322: [4], 323: [4], 324: [8], 325: [48]}, "tiles"),
@@ -159,7 +165,7 @@ def test_decode_image__too_many_bytes() -> None:
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
 def test_decode_image__truncated(file_format: str, share: float) -> None:
     data = encode(make_image(1), file_format)
-    with pytest.raises(DataError, match="damaged, truncated|is truncated"):
+    with pytest.raises(DataError, match=r"damaged, truncated|is truncated"):
         decode(data[: int(share * len(data))])
 
 
@@ -171,15 +177,20 @@ def test_decode_image__format_that_is_not_allowed() -> None:
 def test_decode_image__bombs_in_bounded_memory(tmp_path: Path) -> None:
     row = 13_000 * 3
     strips = {278: [1], 273: [8] * 13_000, 279: [row] * 13_000}
+    tags = bytearray(build_tiff(4, 4, PIXELS, tags=dict.fromkeys(range(60_000, 60_500), [0])))
+    for tag in range(60_000, 60_500):  # 500 unknown tags of 1 MB each, all the same bytes
+        start = tags.index(tag.to_bytes(2, "little") + b"\4\0\1\0\0\0")
+        tags[start + 2 : start + 12] = b"\7\0" + (1_000_000).to_bytes(4, "little") + (8).to_bytes(4, "little")
     bombs = {
+        "tags.tif": bytes(tags) + bytes(1_000_000),
         # 160 kB that claim 507 MB: every row is the same strip.
         "shared.tif": build_tiff(13_000, 13_000, bytes(row), tags=strips),
         # Small enough in size, but 512 strips of 512 rows that are all the same bytes.
         "rows.tif": build_tiff(512, 512, bytes(1536), tags={278: [1], 273: [8] * 512, 279: [1536] * 512}),
-        # 300 kB of deflated zeros that unpack to 300 MB.
-        "large.png": make_png(10_000, 10_000, 8, 2, 10_000 * bytes(1 + 30_000)),
+        # 30 kB of deflated zeros that unpack to 30 MB and claim 300 MB.
+        "large.png": make_png(10_000, 10_000, 8, 2, bytes(30_000_000)),
         # The same pixels behind an honest small size: more data than the size needs.
-        "long.png": make_png(16, 16, 8, 2, 300_000_000 * b"\0"),
+        "long.png": make_png(16, 16, 8, 2, bytes(64_000_000)),
         "huge.png": make_png(2**31 - 1, 2**31 - 1, 8, 2, b"\0"),
     }
     for name, data in bombs.items():
@@ -206,6 +217,7 @@ print(f"grew {peak_mib() - before:.0f} MiB")
     lines = dict(line.split(" ", 1) for line in output.splitlines())
     assert "declares over" in lines["shared.tif"]
     assert "share bytes" in lines["rows.tif"]
+    assert lines["tags.tif"] == "(3, 4, 4)"
     assert "declares over" in lines["large.png"]
     assert "declares over" in lines["huge.png"]
     assert lines["long.png"] == "(3, 16, 16)"

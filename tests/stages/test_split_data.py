@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from pydantic import ValidationError
 
 from manifests import make_manifest, write_volumes
 from tumor_cascade.data.manifest import write_manifest
@@ -24,7 +23,6 @@ def make_params(**changes: Any) -> SplitDataParams:
         "seed": 1,
         "test_share": 0.25,
         "num_folds": 3,
-        "folds": [0],
         "max_duplicate_hash_distance": 4,
         "min_duplicate_correlation": 0.985,
     }
@@ -97,9 +95,3 @@ def test_split_data__slices_without_patient_ids(tmp_path: Path) -> None:
 def test_split_data__too_few_patients(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="num_folds is 20"):
         run(tmp_path, make_manifest(6), num_folds=20)
-
-
-@pytest.mark.parametrize("folds", [[3], [-1], [0, 0]])
-def test_split_data_params__impossible_folds(folds: list[int]) -> None:
-    with pytest.raises(ValidationError, match="must name folds from 0 to num_folds - 1, each once"):
-        make_params(folds=folds)

@@ -128,6 +128,8 @@ def _find_tiff_fault(picture: TiffImageFile, kind: _Kind) -> str:
     for tag, label in ((262, "photometric interpretation"), (266, "fill order"), (274, "orientation")):
         if tags.get(tag, expected[tag]) != expected[tag]:
             return f"has {label} {tags[tag]}, not {expected[tag]}"
+    if tags.get(284, 1) not in (1, 2):
+        return f"has planar configuration {tags[284]}, not 1 or 2"
     if set(tags.get(339, (1,))) != {1}:
         return "has signed or float samples"
     if tags.get(259, 1) not in TIFF_COMPRESSIONS:

@@ -65,7 +65,8 @@ def find_near_duplicates(
         patient_id = patients[row]
         if patient_id not in volumes:  # memory-mapped: holding many costs no memory
             volumes[patient_id] = read_volume(slices_dir, manifest[manifest["patient_id"] == patient_id])
-        return volumes[patient_id].images[places[row], FLAIR]
+        flair: NDArray[np.uint8] = volumes[patient_id].images[places[row], FLAIR]
+        return flair
 
     found = []
     for i, j in find_candidates(hashes, images, kept_folds, max_hash_distance):
@@ -125,8 +126,8 @@ def describe_leaks(pairs: list[DuplicatePair]) -> list[str]:
         lines.append(
             f"patients {first} ({name_fold(best.folds[0])}) and {second} ({name_fold(best.folds[1])}) share "
             f"{len(shared)} nearly identical slice(s), e.g. {best.slice_numbers[0]} and {best.slice_numbers[1]} with "
-            f"correlation {best.correlation:.4f}; one person must stand on one side of the split: remove one of the two "
-            "from the raw data."
+            f"correlation {best.correlation:.4f}; one person must stand on one side of the split: remove one of the "
+            "two from the raw data."
         )
     return lines
 

@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from tumor_cascade.data.validation_frames import FRAME_KEYS
-from tumor_cascade.data.validation_rules import Rule
+from tumor_cascade.data.validation_frames import FRAME_KEYS, derive_frames, frame_columns
+from tumor_cascade.data.validation_rules import COLUMN_RULE, RULES, Rule
 from tumor_cascade.params import ValidateDataParams
 
 Status = Literal["passed", "failed", "not_applicable"]
 
 MAX_LISTED_ROWS = 20
 SITE = "data_docs"
+BOUNDS = ("min_value", "max_value", "mostly")
 NO_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,6 +35,7 @@ class Outcome:
         status: `not_applicable` where there was nothing to look at.
         num_checked: Rows of the frame that were looked at.
         num_offending: Rows that break the rule; a rule with a tolerated share passes with some.
+        bounds: The numbers judged by: `min_value`, `max_value`, `mostly` (the share of rows that has to keep the rule).
         offending_rows: The first of them: their keys and the values judged.
         observed_range: Least and greatest of the judged column, or None where it is no number.
     """
@@ -42,6 +44,7 @@ class Outcome:
     status: Status
     num_checked: int
     num_offending: int
+    bounds: dict[str, float]
     offending_rows: list[dict[str, Any]]
     observed_range: tuple[float, float] | None
 
@@ -60,11 +63,27 @@ class Expectations:
         self._params = params
         # Any: the library's own types are narrower than what it takes.
         self._gx: Any = great_expectations
-        self._context: Any = great_expectations.get_context(mode="ephemeral")
+        self._context = self._gx.get_context(mode="ephemeral")
         self._context.variables.progress_bars = {"globally": False}
         self._source = self._context.data_sources.add_pandas("manifest")
 
-    def check(self, name: str, frame: pd.DataFrame, rules: list[Rule]) -> list[Outcome]:
+    def check_manifest(self, manifest: pd.DataFrame) -> tuple[list[Outcome], dict[str, float | int | None]]:
+        """Return the outcome of every rule, in their order, and the facts of the cohort.
+
+        Where columns are missing or of another type nothing else can be looked at: no other outcome, no facts.
+        """
+        outcomes = self.check_frame("columns", frame_columns(manifest), [COLUMN_RULE])
+        if outcomes[0].status == "failed":
+            return outcomes, {}
+        frames = derive_frames(manifest)
+        for name, frame in frames.items():
+            outcomes += self.check_frame(name, frame, [rule for rule in RULES if rule.frame == name])
+        names = [rule.name for rule in RULES]
+        [cohort] = frames["cohort"].drop(columns="cohort").to_dict("records")
+        facts = {str(key): None if pd.isna(value) else round(value, 6) for key, value in cohort.items()}
+        return sorted(outcomes, key=lambda outcome: names.index(outcome.rule.name)), facts
+
+    def check_frame(self, name: str, frame: pd.DataFrame, rules: list[Rule]) -> list[Outcome]:
         """Judge a frame by its rules.
 
         Args:
@@ -123,7 +142,7 @@ def _read_outcome(rule: Rule, frame: pd.DataFrame, item: Any) -> Outcome:
     errors = [fault for fault in _list_faults(item.exception_info) if fault.get("raised_exception")]
     if errors:
         raise RuntimeError(f"rule {rule.name} could not be run: {errors[0]['exception_message']}")
-    result = item.result
+    result, options = item.result, item.expectation_config.kwargs
     num_checked = int(result["element_count"]) - int(result["missing_count"])
     found = sorted(result["unexpected_index_list"] or [], key=lambda row: [row[key] for key in FRAME_KEYS[rule.frame]])
     rows = [_describe_row(row, FRAME_KEYS[rule.frame]) for row in found[:MAX_LISTED_ROWS]]
@@ -133,8 +152,9 @@ def _read_outcome(rule: Rule, frame: pd.DataFrame, item: Any) -> Outcome:
         status,
         num_checked,
         int(result["unexpected_count"]),
+        {key: round(options[key], 6) for key in BOUNDS if options.get(key) is not None},
         rows,
-        _measure_range(rule, frame, item.expectation_config.kwargs.get("column")),
+        _measure_range(rule, frame, options.get("column")),
     )
 
 

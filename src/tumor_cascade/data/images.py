@@ -50,7 +50,7 @@ class FolderSource:
                 if not violations:
                     yield SourcePatient(f"image-{index:06d}", "unknown", [one])
         if violations:
-            raise DataError(violations, summary=f"{self._root}: {len(violations)} violations, nothing was ingested.")
+            raise DataError(violations, summary=f"{self._root}: nothing was ingested; violations ({len(violations)}):")
 
 
 def _pair_files(raw: RawFiles) -> tuple[list[tuple[RawFile, RawFile | None]], list[str]]:

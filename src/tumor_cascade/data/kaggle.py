@@ -52,7 +52,7 @@ class KaggleSource:
                 if not violations:
                     yield patient
         if violations:
-            raise DataError(violations, summary=f"{self._root}: {len(violations)} violations, nothing was ingested.")
+            raise DataError(violations, summary=f"{self._root}: nothing was ingested; violations ({len(violations)}):")
 
     def _read_patient(self, raw: RawFiles, patient_id: str, files: PatientFiles) -> SourcePatient:
         slices, violations, num_bytes = list[SourceSlice](), list[str](), 0

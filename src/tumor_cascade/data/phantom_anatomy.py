@@ -1,22 +1,20 @@
 """Anatomy of the phantom: a head as smooth functions of position, independent of slice count and image size.
 
 Head coordinates: x from -1 (left of the image) to 1, y from -1 (top of the image, the face) to 1, h from 0 (skull base)
-to 1 (vertex). Maps of tissue hold shares in [0, 1], so that borders show partial volume. Only arithmetic and square
-roots make the maps: their bytes do not depend on how a processor rounds transcendental functions.
+to 1 (vertex). Tissues are shares in [0, 1], so that borders show partial volume.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-Map = NDArray[np.float32]
+from tumor_cascade.data.phantom_fields import Map, sample_field, soften
+
 Layer = tuple[str, Map]  # tissue and its share of every voxel, (Z, H, W)
 Point = tuple[float, float, float]  # x, y, h
 
-SPLINE_STD = (151 / 315) ** 1.5  # of a cubic B-spline over a 3D lattice of unit normals
 BASE_HEIGHT = 0.33  # below: skull base and face; above: the brain fills the skull
 SCALP, SKULL, BRAIN = 1.0, 0.95, 0.87  # outer surfaces, as shares of the head's half axes
 
@@ -47,40 +45,14 @@ class Anatomy:
     half_axes: tuple[float, float]
 
 
-def soften(distance: Map, width: float) -> Map:
-    """Return the share of a structure from the signed distance to its surface, positive inside."""
-    return np.clip(distance / width + 0.5, 0, 1)
-
-
-def sample_field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, int]) -> Map:
-    """Return a smooth random field `(Z, H, W)` of zero mean and unit variance.
-
-    Args:
-        rng: Drawn from equally often whatever the shape, so a field looks the same at any resolution.
-        shape: Z, H, W.
-        cells: Lattice cells along z and along both image axes: how rough the field is.
-    """
-    counts = (cells[0], cells[1], cells[1])
-    lattice = rng.standard_normal([count + 3 for count in counts], dtype=np.float32)
-    weights = []
-    for size, count in zip(shape, counts, strict=True):
-        position = (np.arange(size) + 0.5) / size * count + 1
-        distance = np.abs(position[:, None] - np.arange(count + 3))
-        near, far = 2 / 3 - distance**2 * (1 - distance / 2), np.clip(2 - distance, 0, None) ** 3 / 6
-        weights.append(np.where(distance < 1, near, far).astype(np.float32))
-    rows = np.einsum("zi,ijk->zjk", weights[0], lattice)
-    columns = np.einsum("yj,zjk->zyk", weights[1], rows)
-    field: Map = np.einsum("xk,zyk->zyx", weights[2], columns) / SPLINE_STD
-    return field
-
-
 def measure_depth(anatomy: Anatomy, center: Point, radii: Point) -> Map:
     """Return about the distance inside an ellipsoid, negative outside, `(Z, H, W)`."""
     dx, dy, dh = (
         (coordinate - middle) / radius
         for coordinate, middle, radius in zip((anatomy.x, anatomy.y, anatomy.h), center, radii, strict=True)
     )
-    return (1 - np.sqrt(dx * dx + dy * dy + dh * dh)) * min(radii)
+    depth: Map = (1 - np.sqrt(dx * dx + dy * dy + dh * dh)) * min(radii)
+    return depth
 
 
 def build_anatomy(rng: np.random.Generator, num_slices: int, size_px: int) -> Anatomy:
@@ -108,7 +80,7 @@ def build_anatomy(rng: np.random.Generator, num_slices: int, size_px: int) -> An
     bare = np.zeros((1, 1, 1), np.float32)
     folds = sample_field(rng, shape, (9, 26))
     anatomy = Anatomy(x, y, h, 2 / size_px, radius, depth, bare, folds, (half_width, half_length))
-    return Anatomy(**{**vars(anatomy), "ventricles": _map_ventricles(rng, anatomy)})
+    return replace(anatomy, ventricles=_map_ventricles(rng, anatomy))
 
 
 def _map_ventricles(rng: np.random.Generator, anatomy: Anatomy) -> Map:
@@ -118,7 +90,7 @@ def _map_ventricles(rng: np.random.Generator, anatomy: Anatomy) -> Map:
     depth = np.maximum(third, fourth)
     bent = 0.055 + 0.03 * size + 0.55 * anatomy.y * anatomy.y  # horns spread to the front and to the back
     for side in (-1, 1):
-        slanted = Anatomy(**{**vars(anatomy), "x": side * anatomy.x - bent})
+        slanted = replace(anatomy, x=side * anatomy.x - bent)
         radii = (0.045 * size, rng.uniform(0.24, 0.30), 0.09 + 0.02 * size)
         depth = np.maximum(depth, measure_depth(slanted, (0.0, rng.uniform(0.0, 0.06), level), radii))
     return soften(depth, anatomy.pixel) * soften(anatomy.depth, anatomy.pixel)

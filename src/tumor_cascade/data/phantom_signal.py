@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tumor_cascade.data.phantom_anatomy import Layer, Map, sample_field
+from tumor_cascade.data.phantom_anatomy import Layer
+from tumor_cascade.data.phantom_fields import Map, sample_field
 
 Signal = tuple[float, float, float]  # relative, in the sequences pre, FLAIR, post; 1 is about the brightest fat
 
 TISSUES: dict[str, Signal] = {
     "air": (0.00, 0.00, 0.00),
-    "fat": (0.95, 0.80, 0.90),
+    "fat": (0.95, 0.85, 0.90),
     "skull": (0.10, 0.07, 0.10),
     "muscle": (0.32, 0.24, 0.40),
     "eye": (0.16, 0.10, 0.17),
@@ -50,9 +51,9 @@ class Institution:
 
 INSTITUTIONS = (
     Institution("PA", 225.0, (1.0, 1.0, 1.0), 0.020, (1.0, 1.0, 1.0)),
-    Institution("PB", 190.0, (0.7, 1.2, 0.8), 0.030, (1.0, 0.8, 0.5)),
-    Institution("PC", 255.0, (1.3, 0.9, 1.2), 0.015, (0.9, 1.1, 1.0)),
-    Institution("PD", 255.0, (0.9, 0.75, 1.0), 0.040, (1.1, 0.9, 0.9)),
+    Institution("PB", 190.0, (0.7, 1.2, 0.8), 0.030, (1.0, 0.9, 0.5)),
+    Institution("PC", 255.0, (1.3, 0.9, 1.2), 0.015, (0.9, 1.05, 1.0)),
+    Institution("PD", 255.0, (0.9, 0.75, 1.0), 0.040, (1.05, 1.0, 0.8)),
 )
 
 

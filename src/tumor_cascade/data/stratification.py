@@ -2,9 +2,9 @@
 
 Patients are laid out in one row, sorted by institution and, within it, by third of tumor burden (up in one institution,
 down in the next, so that neighbors are alike everywhere); within a third the order is a seeded hash of the patient's
-id. The test set is every n-th patient of that row from a seeded start; what is left goes round and round over the folds.
-So any stretch of the row, be it an institution or a third of it, gives the test set and each fold its share to within
-one patient.
+id. The test set is every n-th patient of that row from a seeded start; what is left goes round and round over the
+folds. So any stretch of the row, be it an institution or a third of it, gives the test set and each fold its share to
+within one patient.
 """
 
 import hashlib
@@ -49,7 +49,8 @@ def split_slices(
     # On patient_id alone, or with slice_index too: the units are the key.
     splits = manifest[SLICE_KEY].merge(units.assign(fold=folds), validate="many_to_one")
     splits["partition"] = np.where(splits["fold"] == TEST_FOLD, TEST, DEVELOPMENT)
-    return splits.sort_values(SLICE_KEY, ignore_index=True)[SPLITS_SCHEMA.names]
+    splits = splits.sort_values(SLICE_KEY, ignore_index=True)
+    return splits[list(SPLITS_SCHEMA.names)]
 
 
 def order_patients(manifest: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -87,8 +88,8 @@ def deal_folds(num_units: int, *, seed: int, test_share: float, num_folds: int) 
     num_test = max(1, round(num_units * test_share))
     if num_units - num_test < num_folds:
         raise ParamsError(
-            f"params.yaml: split_data.num_folds is {num_folds}; each fold needs at least one, but of {num_units} to deal "
-            f"{num_test} go to the test set (test_share {test_share}). Lower num_folds or test_share, or bring more data."
+            f"params.yaml: split_data.num_folds is {num_folds}; each fold needs a patient, but of {num_units} "
+            f"{num_test} go to the test set (test_share {test_share}). Lower num_folds, or bring more data."
         )
     start, rotation = np.random.default_rng(seed).random(2)
     is_test = np.zeros(num_units, dtype=bool)
@@ -133,7 +134,7 @@ def _hash_units(names: "pd.Series[str]", seed: int) -> "pd.Series[str]":
 def _check_patient_ids(manifest: pd.DataFrame) -> None:
     if not manifest["has_patient_ids"].all():
         raise DataError(
-            "the data have no patient ids (one was invented per file), so slices of one patient would stand on both sides "
-            "of a split by patient; ingest data with patient ids, or set split_data.protocol to slice_level (leaky, for "
-            "comparison only, never promotable)."
+            "the data have no patient ids (one was invented per file), so a split by patient would put slices of one "
+            "person on both sides; ingest data with patient ids, or set split_data.protocol to slice_level (leaky, "
+            "for comparison only, never promotable)."
         )

@@ -20,6 +20,8 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 small { color: #555; overflow-wrap: anywhere; }
 """
 
+BOUND_NAMES = {"min_value": "from", "max_value": "to", "mostly": "in a share of"}
+
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Validation of the data</title><style>{{ style }}</style></head>
@@ -27,7 +29,7 @@ TEMPLATE = """<!DOCTYPE html>
 <h1>Validation of the data</h1>
 <p>{% for name, value in facts.items() %}{{ name }}: <b>{{ value }}</b>{{ "" if loop.last else " &middot; "|safe }}{% endfor %}</p>
 <table>
-<tr><th>outcome</th><th>rule</th><th>looked at</th><th>break it</th><th>range seen</th></tr>
+<tr><th>outcome</th><th>rule</th><th>looked at</th><th>break it</th><th>bounds</th><th>range seen</th></tr>
 {% for rule in rules -%}
 <tr class="{{ rule.outcome|replace(" ", "-") }}" id="{{ rule.name }}">
 <td>{{ rule.outcome }}</td>
@@ -37,6 +39,7 @@ TEMPLATE = """<!DOCTYPE html>
 {%- endfor %}{% if rule.num_offending > rule.offending_rows|length %}; &hellip;{% endif %}</small>{% endif %}</td>
 <td class="number">{{ rule.num_checked }} <a href="{{ pages[rule.frame] }}">{{ rule.frame }}</a></td>
 <td class="number">{{ rule.num_offending }}</td>
+<td class="number">{% for key, value in rule.bounds.items() %}{{ names[key] }} {{ "%.6g"|format(value) }}<br>{% endfor %}</td>
 <td class="number">{% if rule.observed_range %}{{ "%.6g"|format(rule.observed_range[0]) }} to {{ "%.6g"|format(rule.observed_range[1]) }}{% endif %}</td>
 </tr>
 {% endfor -%}
@@ -57,7 +60,7 @@ def render_page(rules: Sequence[dict[str, Any]], facts: dict[str, Any], pages: d
     """
     shown = [{**rule, "outcome": _name_outcome(rule)} for rule in rules]
     template = Environment(autoescape=True).from_string(TEMPLATE)
-    return template.render(style=STYLE, rules=shown, facts=facts, pages=pages)
+    return template.render(style=STYLE, rules=shown, facts=facts, pages=pages, names=BOUND_NAMES)
 
 
 def _name_outcome(rule: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def summarize_detection(slices: pd.DataFrame, area_edges_px: Sequence[int], boot
     patients = pd.factorize(slices["patient_id"], sort=True)[0]
 
     def add_up(values: Any) -> Floats:
-        return np.bincount(patients, weights=np.asarray(values, dtype=float), minlength=patients.max() + 1)
+        return np.bincount(patients, weights=np.asarray(values, dtype=float)).astype(float)
 
     tp, fp = add_up(labels & decisions), add_up(~labels & decisions)
     fn, tn = add_up(labels & ~decisions), add_up(~labels & ~decisions)
@@ -91,7 +91,7 @@ def tabulate_classes(labels: NDArray[np.bool_], decisions: NDArray[np.bool_]) ->
     rows = []
     for name, row in report.items():
         if name == "accuracy":
-            row = {"precision": np.nan, "recall": np.nan, "f1-score": row, "support": len(labels)}  # noqa: PLW2901
+            row = {"precision": np.nan, "recall": np.nan, "f1-score": row, "support": len(labels)}
         scores = {"precision": row["precision"], "recall": row["recall"], "f1": row["f1-score"]}
         defined = {key: None if np.isnan(value) else float(value) for key, value in scores.items()}
         rows.append({"name": name, **defined, "support": int(row["support"])})

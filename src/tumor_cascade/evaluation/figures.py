@@ -15,6 +15,7 @@ from tumor_cascade.evaluation.detection import CLASS_NAMES
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6B7280"
 DPI = 130
 MAX_NAMED_PATIENTS = 40
+THRESHOLD_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 
 
 def render_png(figure: Figure) -> bytes:
@@ -56,7 +57,9 @@ def plot_roc(roc: pd.DataFrame, operating_point: tuple[float | None, float | Non
     return finish_unit_square(figure, axes)
 
 
-def plot_precision_recall(curve: pd.DataFrame, operating_point: tuple[float | None, float | None], base: float) -> Figure:
+def plot_precision_recall(
+    curve: pd.DataFrame, operating_point: tuple[float | None, float | None], base: float
+) -> Figure:
     """Return the precision-recall curve with the gate's operating point and the share of tumor slices as base line."""
     figure, axes = start_figure((4.6, 4.2))
     axes.axhline(base, color=GREY, linestyle=":", label=f"share of tumor slices {base:.2f}")
@@ -93,7 +96,7 @@ def plot_dice_per_patient(patients: pd.DataFrame) -> Figure:
     axes.set(ylim=(0, 1), ylabel="Volume Dice", xlabel="" if is_named else "Patients, sorted", xticks=[])
     if is_named:
         axes.set_xticks(positions, [str(name) for name in ranked.index], rotation=60, ha="right", fontsize=7)
-    axes.legend(loc="lower right", framealpha=0.95)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
@@ -112,9 +115,10 @@ def plot_dice_by_threshold(curve: pd.DataFrame, gate_threshold: float, oracle_di
             axes.axvline(gate_threshold, color="black", linewidth=1, label=f"chosen threshold {gate_threshold:.3g}")
         axes.set_xscale("logit")
         axes.grid(alpha=0.3)
-    upper.set(ylabel="Mean volume Dice")
+    upper.set(ylabel="Mean volume Dice", ylim=(0, 1))
     upper.legend(loc="lower left", framealpha=0.95)
     lower.set(ylabel="Share segmented", ylim=(0, 1.02), xlabel="Gate threshold on the slice's probability")
+    lower.set_xticks(THRESHOLD_TICKS, [f"{tick:g}" for tick in THRESHOLD_TICKS])
     lower.minorticks_off()
     return figure
 

@@ -19,10 +19,10 @@ def summarize_gate(patients: pd.DataFrame, bootstrap: Bootstrap) -> Summary:
         bootstrap: Resamples of the table's patients, in its order.
 
     Returns:
-        `gate_volume_dice_gain` (cascade less segmenter alone, paired), `gate_volume_dice_short_of_oracle` (oracle gate less
-        cascade, paired), `gate_lost_tumor_share` (of all tumor pixels, on slices that the gate missed), `gate_lost_hit_px` (tumor
-        pixels that the segmenter finds and the cascade does not), `gate_removed_false_px` and `gate_removed_false_share` (of the
-        segmenter's false pixels), `gate_skipped_slice_share` (slices that are not segmented).
+        `gate_volume_dice_gain` (cascade less segmenter alone, paired), `gate_volume_dice_short_of_oracle` (oracle gate
+        less cascade, paired), `gate_lost_tumor_share` (of all tumor pixels, on slices that the gate missed),
+        `gate_lost_hit_px` (tumor pixels that the segmenter finds and the cascade does not), `gate_removed_false_px` and
+        `gate_removed_false_share` (of the segmenter's false pixels), `gate_skipped_slice_share` (not segmented).
     """
     table = {str(name): patients[name].to_numpy(float) for name in patients.select_dtypes("number")}
     dice = {model: table[f"{model}_volume_dice"] for model in (*MODELS, ORACLE)}

@@ -12,7 +12,16 @@ from tumor_cascade.params import EvaluateCascadeParams
 
 SPLIT = "test"
 # Metrics whose interval stands in metrics.json too; the report's estimates.json has all.
-HEADLINES = ("volume_dice", "slice_dice", "pooled_dice", "auroc", "sensitivity", "specificity", "accuracy", "gate_volume_dice_gain")
+HEADLINES = (
+    "volume_dice",
+    "slice_dice",
+    "pooled_dice",
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "accuracy",
+    "gate_volume_dice_gain",
+)
 NUM_DIGITS = 6  # more would be noise of the order in which floats are added
 
 
@@ -44,7 +53,7 @@ def flatten_summary(summary: Summary) -> dict[str, float | int | None]:
     for name, value in summary.items():
         if isinstance(value, Estimate):
             bounds = {f"{name}_low": value.low, f"{name}_high": value.high}
-            flat |= {name: value.value, **(bounds if name.split("_", 1)[1] in HEADLINES else {})}
+            flat |= {name: value.value, **(bounds if name.split(f"/{SPLIT}_")[1] in HEADLINES else {})}
         else:
             flat[name] = value
     return {name: round_value(value) for name, value in flat.items()}
@@ -53,7 +62,10 @@ def flatten_summary(summary: Summary) -> dict[str, float | int | None]:
 def list_estimates(summary: Summary) -> dict[str, dict[str, float | int | None]]:
     """Return every metric as JSON: `value`, and where it has an interval `low` and `high`."""
     return {
-        name: {key: round_value(number) for key, number in (asdict(value) if isinstance(value, Estimate) else {"value": value}).items()}
+        name: {
+            key: round_value(number)
+            for key, number in (asdict(value) if isinstance(value, Estimate) else {"value": value}).items()
+        }
         for name, value in summary.items()
     }
 

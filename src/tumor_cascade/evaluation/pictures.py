@@ -50,7 +50,7 @@ def choose_patients(patients: pd.DataFrame, slices: pd.DataFrame) -> list[Choice
     for place, name in places.items():
         patient = str(ranked.index[place])
         of_patient = slices[slices["patient_id"] == patient]
-        row = of_patient.loc[of_patient["tumor_px"].idxmax()]
+        row = of_patient.iloc[int(of_patient["tumor_px"].to_numpy().argmax())]
         title = f"{name}: {patient}\nslice {row['slice_number']}\nvolume Dice {ranked.iloc[place]:.3f}"
         choices.append(Choice(patient, int(row["slice_index"]), title))
     return choices
@@ -73,16 +73,18 @@ def choose_examples(slices: pd.DataFrame, num_examples: int) -> list[Choice]:
         "Found": found.loc[distance.sort_values(kind="stable").index],
     }
     choices = []
-    for name, rows in kinds.items():
-        is_repeated = rows["patient_id"].duplicated()
-        for turn, row in enumerate(pd.concat([rows[~is_repeated], rows[is_repeated]]).head(num_examples).itertuples()):
+    for name, ranked in kinds.items():
+        is_repeated = ranked["patient_id"].duplicated()
+        rows = pd.concat([ranked[~is_repeated], ranked[is_repeated]]).head(num_examples)
+        for turn, row in enumerate(rows.to_dict("records")):
             facts = {
-                "Missed": f"{row.tumor_px:,} px of tumor",
-                "False alarm": f"{row.cascade_px:,} px marked",
-                "Found": f"Dice {row.cascade_slice_dice:.2f}",
+                "Missed": f"{row['tumor_px']:,} px of tumor",
+                "False alarm": f"{row['cascade_px']:,} px marked",
+                "Found": f"Dice {row['cascade_slice_dice']:.2f}",
             }
-            title = f"{name}, p = {row.probability:.2f}, {facts[name]}\n{row.patient_id}, slice {row.slice_number}"
-            choices.append((turn, Choice(str(row.patient_id), int(row.slice_index), title)))
+            where = f"{row['patient_id']}, slice {row['slice_number']}"
+            title = f"{name}, p = {row['probability']:.2f}, {facts[name]}\n{where}"
+            choices.append((turn, Choice(row["patient_id"], row["slice_index"], title)))
     return [choice for _, choice in sorted(choices, key=lambda pair: pair[0])[:num_examples]]
 
 

@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 # Whose masks are compared with the truth: the cascade's, and its segmenter's on every slice as if there were no gate.
 MODELS = ("cascade", "segmenter")
 # The segmenter behind a gate that never errs; its counts follow from the segmenter's.
-ORACLE = "oracle_gate"
+ORACLE = "oracle"
 
 
 def score_slices(truth: Mask, prediction: Mask, tolerances_px: Sequence[float]) -> pd.DataFrame:
@@ -33,8 +33,8 @@ def score_slices(truth: Mask, prediction: Mask, tolerances_px: Sequence[float]) 
         tolerances_px: Of the surface Dice.
 
     Returns:
-        Columns `px` and `hit_px` (predicted pixels, and those of them on tumor), `slice_dice`,
-        `slice_iou`, `surface_dice_<t>px`, `hd95_px`; the scores are NaN on tumor-free slices: with empty truth they are undefined.
+        Columns `px` and `hit_px` (predicted pixels, and those of them on tumor), `slice_dice`, `slice_iou`,
+        `surface_dice_<t>px`, `hd95_px`; the scores are NaN on tumor-free slices: with empty truth they are undefined.
     """
     axes = (1, 2)
     tumor_px, px, hit_px = truth.sum(axes), prediction.sum(axes), (truth & prediction).sum(axes)
@@ -86,8 +86,9 @@ def score_volume(
         slices = slices.join(scores.set_index(slices.index))
         lesions |= {f"{model}_lesions_found": np.nan, f"{model}_false_lesions": np.nan}
         if is_scored.all():
-            limits = {"min_voxels": params.min_lesion_voxels, "min_overlap": params.min_lesion_overlap}
-            counts = count_lesions(truth, mask, **limits)
+            counts = count_lesions(
+                truth, mask, min_voxels=params.min_lesion_voxels, min_overlap=params.min_lesion_overlap
+            )
             lesions["num_lesions"] = counts.num_lesions
             lesions |= {f"{model}_lesions_found": counts.num_found, f"{model}_false_lesions": counts.num_false}
     return slices, lesions

@@ -108,6 +108,6 @@ def average_by_stratum(slices: pd.DataFrame, score: str, area_edges_px: Sequence
     """
     names = name_strata(area_edges_px)
     tumor_slices = slices[slices["has_tumor"]]
-    strata = pd.Categorical.from_codes(assign_strata(tumor_slices["tumor_px"], area_edges_px), categories=names)
-    means = tumor_slices.groupby(["patient_id", strata], observed=False)[score].mean().unstack()
+    strata = np.array(names)[assign_strata(tumor_slices["tumor_px"], area_edges_px)]
+    means = tumor_slices.assign(stratum=strata).pivot_table(score, "patient_id", "stratum", aggfunc="mean")
     return means.reindex(index=sorted(slices["patient_id"].unique()), columns=names)

@@ -42,7 +42,9 @@ class Bootstrap:
 
     def __init__(self, num_patients: int, *, num_resamples: int, confidence: float, seed: int) -> None:
         shares = np.full(num_patients, 1 / num_patients)
-        self.weights: Floats = np.random.default_rng(seed).multinomial(num_patients, shares, num_resamples).astype(float)
+        self.weights: Floats = (
+            np.random.default_rng(seed).multinomial(num_patients, shares, num_resamples).astype(float)
+        )
         self.tails = ((1 - confidence) / 2, (1 + confidence) / 2)
 
     def estimate(self, statistic: Statistic) -> Estimate:
@@ -66,7 +68,9 @@ class Bootstrap:
 def divide(numerators: ArrayLike, denominators: ArrayLike) -> Floats:
     """Return elementwise quotients, NaN wherever the denominator is 0."""
     top, bottom = np.broadcast_arrays(np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float))
-    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+    quotients = np.full(top.shape, np.nan)
+    np.divide(top, bottom, out=quotients, where=bottom != 0)
+    return quotients
 
 
 def mean_of(values: ArrayLike) -> Statistic:
@@ -95,7 +99,8 @@ def quantile_of(values: ArrayLike, quantile: float) -> Statistic:
 
         def pick(rank: Floats) -> Floats:
             index = (reached <= rank[:, None]).sum(axis=1)
-            return ordered[np.minimum(index, len(ordered) - 1)]
+            picked: Floats = ordered[np.minimum(index, len(ordered) - 1)]
+            return picked
 
         below, above = pick(np.floor(position)), pick(np.ceil(position))
         blended = below + (above - below) * (position - np.floor(position))

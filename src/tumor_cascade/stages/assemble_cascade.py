@@ -22,11 +22,10 @@ from tumor_cascade.errors import DataError
 from tumor_cascade.evaluation.calibration import choose_gate_threshold, choose_mask_threshold, fit_temperature
 from tumor_cascade.models.cascade import Cascade, CascadeSettings
 from tumor_cascade.models.scoring import ScoringNetwork, score_slices
-from tumor_cascade.network_folder import CONTENT_NAME
 from tumor_cascade.params import AssembleCascadeParams
 from tumor_cascade.product import CASCADE_NAME, find_networks, read_network
 from tumor_cascade.settings import choose_device
-from tumor_cascade.storage import atomic_dir, write_json
+from tumor_cascade.storage import CONTENT_NAME, atomic_dir, write_json
 
 
 @dataclass(frozen=True)

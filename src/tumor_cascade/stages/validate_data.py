@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pandas as pd
 
 from tumor_cascade.content import describe_content
 from tumor_cascade.data.expectations import Expectations, Outcome
 from tumor_cascade.data.manifest import read_manifest
-from tumor_cascade.data.validation_frames import derive_frames, frame_columns
 from tumor_cascade.data.validation_page import render_page
-from tumor_cascade.data.validation_rules import COLUMN_RULE, RULES
+from tumor_cascade.data.validation_rules import RULES
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import ValidateDataParams
 from tumor_cascade.storage import atomic_dir, write_json
@@ -35,7 +33,7 @@ def validate_data(
         DataError: With every critical rule that is broken.
     """
     expectations = Expectations(params)
-    outcomes, cohort = check_manifest(expectations, read_manifest(manifest))
+    outcomes, cohort = expectations.check_manifest(read_manifest(manifest))
     metrics = {**count_outcomes(outcomes), **cohort}
     with atomic_dir(out_report) as folder:
         described = [describe_outcome(outcome) for outcome in outcomes]
@@ -52,25 +50,6 @@ def validate_data(
     critical = [explain_outcome(outcome) for outcome in failed if outcome.rule.severity == "critical"]
     if critical:
         raise DataError(critical, "the data break critical rules:")
-
-
-def check_manifest(
-    expectations: Expectations, manifest: pd.DataFrame
-) -> tuple[list[Outcome], dict[str, float | int | None]]:
-    """Return the outcome of every rule, in their order, and the facts of the cohort.
-
-    Where columns are missing or of another type nothing else can be looked at: no other outcome, no facts.
-    """
-    outcomes = expectations.check("columns", frame_columns(manifest), [COLUMN_RULE])
-    if outcomes[0].status == "failed":
-        return outcomes, {}
-    frames = derive_frames(manifest)
-    for name, frame in frames.items():
-        outcomes += expectations.check(name, frame, [rule for rule in RULES if rule.frame == name])
-    names = [rule.name for rule in RULES]
-    [facts] = frames["cohort"].drop(columns="cohort").to_dict("records")
-    cohort = {str(key): None if pd.isna(value) else round(value, 6) for key, value in facts.items()}
-    return sorted(outcomes, key=lambda outcome: names.index(outcome.rule.name)), cohort
 
 
 def count_outcomes(outcomes: list[Outcome]) -> dict[str, int]:
@@ -96,6 +75,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "success": outcome.status != "failed",
         "num_checked": outcome.num_checked,
         "num_offending": outcome.num_offending,
+        "bounds": outcome.bounds,
         "observed_range": outcome.observed_range,
         "offending_rows": outcome.offending_rows,
     }

@@ -1,0 +1,195 @@
+"""Result pages: what a run found and what made it; and a check that names pages made from other content than today's."""
+
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tumor_cascade.configuration import PRESETS, render_preset
+from tumor_cascade.content import find_lock, hash_code
+from tumor_cascade.errors import DataError
+from tumor_cascade.params import STAGES, parse_params, read_yaml
+from tumor_cascade.storage import atomic_dir, atomic_file, hash_file, write_json
+
+FACTS_NAME = "results.json"
+PAGE_NAME = "README.md"
+FIGURES = ("outcomes", "dice_per_patient", "confusion_matrix", "roc", "calibration", "dice_by_threshold", "examples")
+CONTENT_FILES = {
+    "ingest_data": "ingest_data/slices/content.json",
+    "validate_data": "validate_data/report/content.json",
+    "split_data": "split_data/splits/content.json",
+    "train_classifier": "train_classifier/fold-*/classifier/content.json",
+    "train_segmenter": "train_segmenter/fold-*/segmenter/content.json",
+    "assemble_cascade": "assemble_cascade/cascade/content.json",
+    "evaluate_cascade": "evaluate_cascade/report/content.json",
+}
+# Label, metric; those with `_low` and `_high` beside them are printed with their interval.
+HEADLINES = (
+    ("Volume Dice of the cascade, mean over patients", "cascade/test_volume_dice"),
+    ("Volume Dice of the segmenter without the gate", "segmenter/test_volume_dice"),
+    ("Volume Dice with an oracle gate", "oracle/test_volume_dice"),
+    ("Dice on tumor slices, mean over patients", "cascade/test_slice_dice"),
+    ("Pooled Dice over all test slices", "cascade/test_pooled_dice"),
+    ("Slice AUROC", "cascade/test_auroc"),
+    ("Slice accuracy at the gate", "cascade/test_accuracy"),
+    ("Slice sensitivity at the gate", "cascade/test_sensitivity"),
+    ("Slice specificity at the gate", "cascade/test_specificity"),
+)
+CREDITS = {
+    "phantom": "Pictures show generated phantoms, no patient.",
+    "kaggle": (
+        "Pictures show MRI of the TCGA lower-grade glioma collection (The Cancer Imaging Archive), masks and packaging "
+        "by Mateusz Buda, *Brain MRI segmentation* (Kaggle, `mateuszbuda/lgg-mri-segmentation`), licence "
+        "[CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/). Cite: Buda, Saha, Mazurowski, "
+        "*Association of genomic subtypes of lower-grade gliomas with shape features automatically extracted by a deep "
+        "learning algorithm*, Computers in Biology and Medicine 109 (2019); Mazurowski et al., Journal of Neuro-Oncology "
+        "133 (2017)."
+    ),
+}
+README_MARKS = ("<!-- results: written by `tumor-cascade results publish` -->", "<!-- end of results -->")
+
+
+def publish_results(name: str, artifacts: Path, params_path: Path, out_dir: Path, readme: Path) -> Path:
+    """Write a page about the run whose artifacts stand in a folder; return its path.
+
+    Args:
+        name: Of the page, usually the preset's.
+        artifacts: Folder of all stages' outputs.
+        params_path: The params of the run.
+        out_dir: Folder of result pages; the page is `<out_dir>/<name>/README.md`.
+        readme: File whose table of results is redrawn, where it has the marks for one.
+
+    Raises:
+        DataError: A stage has not run, or the artifacts are not of one run.
+    """
+    params = parse_params(read_yaml(params_path), params_path.name)
+    contents = {stage: read_contents(artifacts, stage) for stage in STAGES}
+    report = artifacts / "evaluate_cascade" / "report"
+    metrics = json.loads((artifacts / "evaluate_cascade" / "metrics.json").read_text(encoding="utf-8"))
+    facts = {
+        "name": name,
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "hardware": describe_hardware(),
+        "protocol": params.split_data.protocol,
+        "source": params.ingest_data.source,
+        "content_id": contents["evaluate_cascade"][0]["content_id"],
+        "lock": contents["evaluate_cascade"][0]["lock"],
+        "code": {stage: found[0]["code"] for stage, found in contents.items()},
+        "params": params.model_dump(),
+        "metrics": metrics,
+    }
+    with atomic_dir(out_dir / name) as folder:
+        for figure in FIGURES:
+            shutil.copyfile(report / "figures" / f"{figure}.png", folder / f"{figure}.png")
+        for role in ("classifier", "segmenter"):
+            fold = params.assemble_cascade.folds[0]
+            curves = artifacts / f"train_{role}" / f"fold-{fold}" / "report" / "curves.png"
+            shutil.copyfile(curves, folder / f"{role}_curves.png")
+        write_json(folder / FACTS_NAME, facts)
+        (folder / PAGE_NAME).write_text(render_page(facts), encoding="utf-8")
+    redraw_table(readme, out_dir)
+    return out_dir / name / PAGE_NAME
+
+
+def read_contents(artifacts: Path, stage: str) -> list[dict[str, Any]]:
+    """Return what each output of a stage is made of.
+
+    Raises:
+        DataError: The stage has no output.
+    """
+    found = sorted(artifacts.glob(CONTENT_FILES[stage]))
+    if not found:
+        raise DataError(f"{artifacts} has no output of {stage}; run `dvc repro` first.")
+    return [json.loads(path.read_text(encoding="utf-8")) for path in found]
+
+
+def describe_hardware() -> str:
+    """Return processor, cores and GPU in words."""
+    cpuinfo = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    text = f"{os.cpu_count()} cores of {models[0] if models else platform.processor() or platform.machine()}"
+    import torch
+
+    return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else f"{text}, no GPU"
+
+
+def render_page(facts: dict[str, Any]) -> str:
+    """Return the page as Markdown."""
+    metrics = facts["metrics"]
+    rows = [f"| {label} | {format_metric(metrics, key)} |" for label, key in HEADLINES if metrics.get(key) is not None]
+    leak = (
+        " **Leaky: slices of one patient on both sides; for comparison only.**"
+        if facts["protocol"] == "slice_level"
+        else ""
+    )
+    lines = [
+        f"# Results: `{facts['name']}`",
+        "",
+        f"Locked test set: {metrics['cascade/test_num_patients']} patients, {metrics['cascade/test_num_slices']} "
+        f"slices, {metrics['cascade/test_num_tumor_slices']} with tumor. Protocol: `{facts['protocol']}`.{leak} "
+        f"Trained and scored on {facts['hardware']}, {facts['date']}. `content_id` `{facts['content_id'][:16]}`.",
+        "",
+        "Made by `tumor-cascade configure "
+        + facts["name"]
+        + " && dvc repro && tumor-cascade results publish "
+        + facts["name"]
+        + "`. Brackets: 95 % bootstrap interval over patients. Research use only.",
+        "",
+        "| metric | value |",
+        "|---|---|",
+        *rows,
+        "",
+        *(f"![{figure}]({figure}.png)\n" for figure in (*FIGURES, "classifier_curves", "segmenter_curves")),
+        CREDITS[facts["source"]],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def format_metric(metrics: dict[str, Any], key: str) -> str:
+    """Return a metric with its interval where it has one."""
+    low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
+    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{metrics[key]:.3f}{interval}"
+
+
+def redraw_table(readme: Path, out_dir: Path) -> None:
+    """Draw the table of all result pages between the marks of a Markdown file."""
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    if not all(mark in text for mark in README_MARKS):
+        return
+    columns = ("cascade/test_volume_dice", "cascade/test_slice_dice", "cascade/test_auroc", "cascade/test_accuracy")
+    lines = [
+        "| run | protocol | volume Dice | tumor-slice Dice | slice AUROC | slice accuracy |",
+        "|---|---|---|---|---|---|",
+    ]
+    for path in sorted(out_dir.glob(f"*/{FACTS_NAME}")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        link = f"[`{facts['name']}`]({(path.parent / PAGE_NAME).as_posix()})"
+        cells = [link, f"`{facts['protocol']}`", *(format_metric(facts["metrics"], key) for key in columns)]
+        lines.append(f"| {' | '.join(cells)} |")
+    before, rest = text.split(README_MARKS[0])
+    after = rest.split(README_MARKS[1])[1]
+    with atomic_file(readme) as temporary:
+        temporary.write_text(f"{before}{README_MARKS[0]}\n" + "\n".join(lines) + f"\n{README_MARKS[1]}{after}", "utf-8")
+
+
+def find_stale_results(out_dir: Path) -> list[str]:
+    """Return a line for each result page that today's code, lock file or presets would not make."""
+    lock, lines = hash_file(find_lock()), []
+    for path in sorted(out_dir.glob(f"*/{FACTS_NAME}")):
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        reasons = [f"code of {stage}" for stage, code in facts["code"].items() if code != hash_code(stage)]
+        if facts["name"] in PRESETS:
+            today = YAML(typ="safe", pure=True).load(render_preset(facts["name"]))
+            reasons += [f"params of {stage}" for stage in STAGES if facts["params"].get(stage) != today[stage]]
+        reasons += ["lock file"] if facts["lock"] != lock else []
+        if reasons:
+            lines.append(f"{path.parent / PAGE_NAME} is stale: other {', '.join(reasons)}")
+    return lines
