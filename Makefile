@@ -42,7 +42,7 @@ $(STAMP):
 .PHONY: demo
 demo: setup ## Run the pipeline; params.yaml as committed: the embedded phantom, about 15 minutes on 2 cores
 	@dvc repro
-	@echo; echo "Report:  $(CURDIR)/artifacts/evaluate_cascade/report/index.html"; echo "Numbers: dvc metrics show"
+	@echo; echo "Report:  $(CURDIR)/artifacts/evaluate_cascade/report/report.html"; echo "Numbers: dvc metrics show"
 
 .PHONY: test
 test: setup ## Check style and types, then run all tests

@@ -8,15 +8,15 @@ from typing import Any
 import click
 
 from tumor_cascade import __version__, params
+from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.stages.interface import INTERFACES, StageInterface
 
-PARAMS_FILE = click.Path(path_type=Path, dir_okay=False)
-ANY_PATH = click.Path(path_type=Path)
+EXIT_CODES = "Exit codes: 2 wrong params or flags, 3 data or artifacts that break their contract, 1 a bug."
 
 
 class Group(click.Group):
-    """Shows our own errors as text with their exit code; anything else is a bug and keeps its traceback."""
+    """Lists stages apart from other commands and shows our own errors as text; anything else keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a sub-command."""
@@ -26,44 +26,52 @@ class Group(click.Group):
             click.secho(f"{ctx.invoked_subcommand}: {error}", err=True, fg="red")
             ctx.exit(error.exit_code)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of use."""
+        return list(self.commands)
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write two lists, the stages in the order in which they run."""
+        parts = {
+            "Stages, in the order in which `dvc repro` runs them": list(INTERFACES),
+            "Other commands": [name for name in self.commands if name not in INTERFACES],
+        }
+        for title, names in parts.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(90)) for name in names])
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    epilog=f"{format_examples('configure smoke', 'predict slice.png', 'COMMAND --help')}\n\n{EXIT_CODES}",
+)
 @click.version_option(__version__)
 def main() -> None:
-    """Brain MRI tumor cascade, from raw slices to an evaluated two-model product. Research use only.
-
-    The stages run in this order; `dvc repro` runs them all:
-    ingest_data, validate_data, split_data, train_classifier, train_segmenter, assemble_cascade, evaluate_cascade.
-    """
+    """Brain MRI tumor cascade, from raw slices to an evaluated two-model product. Research use only."""
 
 
 def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
     """Return the sub-command of a stage: its params section, its inputs and its outputs as flags."""
-    options: list[click.Parameter] = [
-        click.Option(
-            ["--params", "params_path"], type=PARAMS_FILE, default="params.yaml", show_default=True, help="Params file."
-        )
-    ]
-    if interface.has_fold:
-        options.append(click.Option(["--fold"], type=click.IntRange(0), required=True, help="Validation fold."))
-    options += [click.Option([f"--{noun}"], type=ANY_PATH, required=True, help="Input.") for noun in interface.inputs]
-    options += [
-        click.Option([f"--out-{noun}"], type=ANY_PATH, required=True, help="Output.") for noun in interface.outputs
-    ]
 
     def run(params_path: Path, **flags: Any) -> None:
         section = params.read_section(params_path, stage)
         getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **flags)
 
-    flags = " ".join(
-        f"--{flag} {flag.upper()}" for flag in (*interface.inputs, *(f"out-{n}" for n in interface.outputs))
-    )
-    epilog = f"Example: tumor-cascade {stage} {'--fold 0 ' if interface.has_fold else ''}{flags}"
-    return click.Command(stage, params=options, callback=run, help=interface.summary, epilog=epilog)
+    nouns = (*interface.inputs, *(f"out-{noun}" for noun in interface.outputs))
+    flags = " ".join(f"--{noun} {noun.upper()}" for noun in nouns)
+    example = f"{stage} {'--fold 0 ' if interface.has_fold else ''}{flags}"
+    command = params_option(click.Command(stage, callback=run, help=interface.summary, epilog=format_examples(example)))
+    if interface.has_fold:
+        command.params.append(click.Option(["--fold"], type=click.IntRange(0), required=True, help="Validation fold."))
+    for noun in nouns:
+        text = "Output." if noun.startswith("out-") else "Input."
+        command.params.append(click.Option([f"--{noun}"], type=ANY_PATH, required=True, help=text))
+    return command
 
 
-for _stage, _interface in INTERFACES.items():
-    main.add_command(build_stage_command(_stage, _interface))
+for _command in (*(build_stage_command(*item) for item in INTERFACES.items()), *COMMANDS):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 It holds `weights.safetensors`, `config.json` (architecture and preprocessing) and `content.json`.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,3 +28,8 @@ def write_network(folder: Path, config: dict[str, Any], weights: dict[str, Tenso
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / WEIGHTS_NAME)
     write_json(folder / CONFIG_NAME, config)
     write_json(folder / CONTENT_NAME, content)
+
+
+def hash_patient(patient_id: str) -> str:
+    """Return the name under which a network remembers a patient that it has seen."""
+    return hashlib.sha256(patient_id.encode()).hexdigest()

@@ -52,7 +52,8 @@ def find_networks(folder: Path, folds: list[int]) -> list[Path]:
     Raises:
         DataError: A fold was not trained.
     """
-    found = {fold: sorted((folder / f"fold-{fold}").glob(f"*/{CONFIG_NAME}")) for fold in folds}
+    # Hidden folders are what an interrupted write left.
+    found = {fold: sorted((folder / f"fold-{fold}").glob(f"[!.]*/{CONFIG_NAME}")) for fold in folds}
     missing = [str(fold) for fold, paths in found.items() if not paths]
     if missing:
         raise DataError(

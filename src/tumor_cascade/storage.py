@@ -1,5 +1,8 @@
 """Atomic writes and content hashes of files and folders."""
 
+import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -25,9 +28,9 @@ def fsync_path(path: Path) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any error it vanishes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_leftovers(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     temporary = Path(name)
     try:
         yield temporary
@@ -37,13 +40,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
         fsync_path(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it replaces `path`, on any error `path` stays as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_leftovers(path)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    descriptor = os.open(temporary, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -54,11 +60,26 @@ def atomic_dir(path: Path) -> Iterator[Path]:
         replace_dir(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sweep_leftovers(path: Path) -> None:
+    """Make the folder of `path` and remove what killed writers of `path` left in it; a living writer holds a lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        try:
+            descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # gone meanwhile
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def replace_dir(new: Path, path: Path) -> None:
     """Put folder `new` in the place of `path`; a folder that stood there is removed only after the swap."""
-    old = new.with_suffix(".old")
+    old = new.with_suffix(".old.tmp")
     if path.exists():
         path.replace(old)
     new.replace(path)

@@ -1,5 +1,6 @@
 """The validation rules: each fails on its own violation, and on no other."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,25 +18,29 @@ Plant = Callable[[pd.DataFrame], pd.DataFrame]
 FIRST = "AA_0000"
 
 
-def make_params(**changes: Any) -> ValidateDataParams:
-    """Return a section that the clean manifest keeps."""
-    values = {
-        "positive_slice_share": [0.2, 0.5],
-        "tumor_pixel_share": [0.003, 0.03],
-        "min_positive_slices": 3,
-        "max_mask_background_share": 0.2,
-        "max_corner_mean": 20.0,
-        "max_blank_slice_share": 0.1,
-        "max_missing_sequence_share": 0.25,
-        "max_sequence_correlation": 0.97,
-        "max_institution_drift": 2.5,
-    }
-    return ValidateDataParams.model_validate({**values, **changes})
+# The clean manifest keeps these.
+PARAMS = ValidateDataParams(
+    positive_slice_share=[0.2, 0.5],
+    tumor_pixel_share=[0.003, 0.03],
+    min_positive_slices=3,
+    max_mask_background_share=0.2,
+    max_corner_mean=20.0,
+    max_blank_slice_share=0.1,
+    max_missing_sequence_share=0.25,
+    max_sequence_correlation=0.97,
+    max_institution_drift=2.5,
+)
 
 
-def judge(manifest: pd.DataFrame, **changes: Any) -> dict[str, Outcome]:
+@functools.cache
+def make_expectations() -> Expectations:
+    """Return the suites, made once: that takes as long as running them."""
+    return Expectations(PARAMS)
+
+
+def judge(manifest: pd.DataFrame) -> dict[str, Outcome]:
     """Return the outcome of each rule by name."""
-    outcomes, _ = Expectations(make_params(**changes)).check_manifest(manifest)
+    outcomes, _ = make_expectations().check_manifest(manifest)
     return {outcome.rule.name: outcome for outcome in outcomes}
 
 
@@ -44,14 +49,20 @@ def list_failed(outcomes: dict[str, Outcome]) -> list[str]:
     return [name for name, outcome in outcomes.items() if outcome.status == "failed"]
 
 
+def set_values(manifest: pd.DataFrame, rows: "pd.Series[bool]", values: dict[str, Any]) -> pd.DataFrame:
+    """Change some columns of some rows in place, keeping their types."""
+    for column, value in values.items():
+        manifest.loc[rows, column] = value
+    return manifest
+
+
 def on_slice(name: str, number: int, /, **values: Any) -> Plant:
     """Return a change of some columns of one slice."""
 
     def plant(manifest: pd.DataFrame) -> pd.DataFrame:
         row = (manifest["patient_id"] == name) & (manifest["slice_number"] == number)
         assert row.sum() == 1
-        manifest.loc[row, list(values)] = list(values.values())
-        return manifest
+        return set_values(manifest, row, values)
 
     return plant
 
@@ -60,8 +71,7 @@ def on_patient(name: str, /, **values: Any) -> Plant:
     """Return a change of some columns of all slices of one patient."""
 
     def plant(manifest: pd.DataFrame) -> pd.DataFrame:
-        manifest.loc[manifest["patient_id"] == name, list(values)] = list(values.values())
-        return manifest
+        return set_values(manifest, manifest["patient_id"] == name, values)
 
     return plant
 
@@ -77,9 +87,8 @@ def set_tumor(patient_id: str, slice_numbers: list[int]) -> Plant:
     def plant(manifest: pd.DataFrame) -> pd.DataFrame:
         rows = manifest["patient_id"] == patient_id
         has_tumor = rows & manifest["slice_number"].isin(slice_numbers)
-        manifest.loc[rows, ["has_tumor", "tumor_area_px"]] = [False, 0]
-        manifest.loc[has_tumor, ["has_tumor", "tumor_area_px", "tumor_mean_flair"]] = [True, 50, 150.0]
-        return manifest
+        set_values(manifest, rows, {"has_tumor": False, "tumor_area_px": 0})
+        return set_values(manifest, has_tumor, {"has_tumor": True, "tumor_area_px": 50, "tumor_mean_flair": 150.0})
 
     return plant
 
@@ -87,7 +96,7 @@ def set_tumor(patient_id: str, slice_numbers: list[int]) -> Plant:
 def copy_last_slice(manifest: pd.DataFrame) -> pd.DataFrame:
     """Append another slice 10 to the last patient, with pixels of its own."""
     extra = manifest.iloc[[-1]].assign(slice_index=10, image_sha256="a" * 64, mask_sha256="b" * 64)
-    return pd.concat([manifest, extra], ignore_index=True)
+    return pd.concat([manifest, extra.astype(manifest.dtypes)], ignore_index=True)
 
 
 def copy_image(target: tuple[str, int]) -> Plant:
@@ -117,7 +126,7 @@ VIOLATIONS: dict[str, Plant] = {
     "slice_numbered_once": copy_last_slice,
     "slice_index_in_order": on_slice(FIRST, 10, slice_index=12),
     "slice_numbers_contiguous": on_slice(FIRST, 10, slice_number=12),
-    "slice_numbers_from_one": on_patient(FIRST, slice_number=np.arange(2, 12)),
+    "slice_numbers_from_one": on_patient(FIRST, slice_number=np.arange(2, 12, dtype=np.int32)),
     "one_shape_per_patient": on_slice(FIRST, 2, height_px=65),
     "image_hash_format": on_slice(FIRST, 2, image_sha256="G" * 64),
     "mask_hash_format": on_slice(FIRST, 2, mask_sha256=""),
@@ -146,8 +155,10 @@ VIOLATIONS: dict[str, Plant] = {
         on_patient(FIRST, is_pre_real=False, pre_flair_correlation=1.0)(m)
     ),
     "sequences_differ": on_patient(FIRST, post_flair_correlation=0.98),
-    # BB holds half of the patients: its mean over the cohort's tends to 2 the brighter it is, but AA's to 0
-    "institutions_alike": lambda m: m.assign(flair_mean=m["flair_mean"] * np.where(m["institution"] == "BB", 5, 1)),
+    # BB, half of the patients, five times as bright: AA is at 1/3 of the mean of the cohort, below 1 / 2.5
+    "institutions_alike": on_all(
+        flair_mean=lambda m: m["flair_mean"].where(m["institution"] == "AA", 5 * m["flair_mean"])
+    ),
 }
 
 
@@ -178,7 +189,7 @@ def test_check_manifest__offending_rows_are_named_with_values() -> None:
     assert outcome.offending_rows == [{"patient_id": FIRST, "slice_number": 4, "corner_mean": 20.5}]
     assert (outcome.num_checked, outcome.num_offending) == (60, 1)
     assert outcome.observed_range == (0.0, 20.5)
-    assert outcome.bounds == {"max_value": 20.0, "mostly": 1.0}
+    assert outcome.bounds == {"max_value": 20.0}
 
 
 def test_check_manifest__long_lists_are_cut() -> None:
@@ -207,7 +218,7 @@ def test_check_manifest__blank_slices_may_be_equal() -> None:
 
 
 def test_check_manifest__unlabelled() -> None:
-    outcomes, facts = Expectations(make_params()).check_manifest(make_manifest(has_mask=False))
+    outcomes, facts = make_expectations().check_manifest(make_manifest(has_mask=False))
     status = {outcome.rule.name: outcome.status for outcome in outcomes}
     assert "failed" not in status.values()
     assert [name for name, value in status.items() if value == "not_applicable"] == [

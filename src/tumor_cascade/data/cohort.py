@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.preprocessing import Preprocessing, preprocess_volume, resize_masks, stack_neighbors
-from tumor_cascade.data.split import read_splits
+from tumor_cascade.data.split import SLICE_KEY, read_splits
 from tumor_cascade.data.volumes import Volume, read_volume
 from tumor_cascade.errors import DataError
 
@@ -37,6 +37,9 @@ class CohortTensors:
     patient: Tensor
     has_neighbor_slices: bool
 
+    def __deepcopy__(self, memo: object) -> "CohortTensors":
+        return self  # weight averaging copies the whole training module; the pixels, never written to, can be shared
+
     def to(self, device: torch.device) -> "CohortTensors":
         """Return the same cohort on a device."""
         names = ("images", "masks", "has_tumor", "position", "num_slices", "patient")
@@ -57,12 +60,10 @@ def read_rows(manifest: Path, splits: Path) -> pd.DataFrame:
     Raises:
         DataError: The two do not name the same slices.
     """
-    rows = read_manifest(manifest)
-    keys = ["patient_id", "slice_index"]
-    merged = rows.merge(read_splits(splits)[[*keys, "partition", "fold"]], on=keys, how="left", validate="one_to_one")
-    if merged["partition"].isna().any():
+    rows, dealt = read_manifest(manifest), read_splits(splits)
+    if not rows[SLICE_KEY].equals(dealt[SLICE_KEY]):
         raise DataError("splits and manifest name different slices; run split_data again.")
-    return merged.astype({"fold": int})
+    return rows.assign(partition=dealt["partition"], fold=dealt["fold"].astype(int))
 
 
 def iterate_volumes(slices: Path, rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Volume]]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from tumor_cascade.data.validation_frames import FRAME_KEYS, derive_frames, frame_columns
-from tumor_cascade.data.validation_rules import COLUMN_RULE, RULES, Rule
+from tumor_cascade.data.validation_rules import RULES, Rule
 from tumor_cascade.params import ValidateDataParams
 
 Status = Literal["passed", "failed", "not_applicable"]
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Expectations:
-    """A throw-away Great Expectations context that gathers the results of one run.
+    """The rules as Great Expectations suites, one per frame, in a throw-away context that keeps the last results.
 
     Args:
         params: Bounds that the rules take.
@@ -65,47 +65,24 @@ class Expectations:
         self._gx: Any = great_expectations
         self._context = self._gx.get_context(mode="ephemeral")
         self._context.variables.progress_bars = {"globally": False}
-        self._source = self._context.data_sources.add_pandas("manifest")
+        source = self._context.data_sources.add_pandas("manifest")
+        self._definitions = {name: self._define(source, name) for name in FRAME_KEYS}
 
     def check_manifest(self, manifest: pd.DataFrame) -> tuple[list[Outcome], dict[str, float | int | None]]:
         """Return the outcome of every rule, in their order, and the facts of the cohort.
 
         Where columns are missing or of another type nothing else can be looked at: no other outcome, no facts.
         """
-        outcomes = self.check_frame("columns", frame_columns(manifest), [COLUMN_RULE])
+        outcomes = self._check_frame("columns", frame_columns(manifest))
         if outcomes[0].status == "failed":
             return outcomes, {}
         frames = derive_frames(manifest)
         for name, frame in frames.items():
-            outcomes += self.check_frame(name, frame, [rule for rule in RULES if rule.frame == name])
+            outcomes += self._check_frame(name, frame)
         names = [rule.name for rule in RULES]
         [cohort] = frames["cohort"].drop(columns="cohort").to_dict("records")
         facts = {str(key): None if pd.isna(value) else round(value, 6) for key, value in cohort.items()}
         return sorted(outcomes, key=lambda outcome: names.index(outcome.rule.name)), facts
-
-    def check_frame(self, name: str, frame: pd.DataFrame, rules: list[Rule]) -> list[Outcome]:
-        """Judge a frame by its rules.
-
-        Args:
-            name: The frame's name; also the suite's.
-            frame: As `validation_frames` made it.
-            rules: Rules of that frame.
-
-        Returns:
-            One outcome per rule, in their order.
-        """
-        batches = self._source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-        suite = self._context.suites.add(self._gx.ExpectationSuite(name=name))
-        for rule in rules:
-            suite.add_expectation(self._make_expectation(rule))
-        definition = self._gx.ValidationDefinition(name=name, data=batches, suite=suite)
-        result = self._context.validation_definitions.add(definition).run(
-            batch_parameters={"dataframe": frame},
-            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": FRAME_KEYS[name]},
-            run_id=self._gx.core.run_identifier.RunIdentifier(run_name="validate_data", run_time=NO_TIME),
-        )
-        by_name = {item.expectation_config.meta["rule"]: item for item in result.results}
-        return [_read_outcome(rule, frame, by_name[rule.name]) for rule in rules]
 
     def write_pages(self, site_dir: Path) -> dict[str, str]:
         """Write the Data Docs pages of all checks into an empty folder, the same bytes on every run.
@@ -119,11 +96,18 @@ class Expectations:
         config = {"class_name": "SiteBuilder", "store_backend": backend, "show_how_to_buttons": False}
         self._context.add_data_docs_site(SITE, config)
         self._context.build_data_docs(site_names=[SITE], build_index=False)
-        shutil.rmtree(site_dir / "static" / "images")  # megabytes of tutorial
+        shutil.rmtree(site_dir / "static")  # megabytes of fonts and tutorial; the pages carry their styles
         for page in site_dir.rglob("*.html"):
             page.write_text(_settle_page(page.read_text(encoding="utf-8")), encoding="utf-8")
         pages = site_dir.glob("validations/**/*.html")
         return {path.relative_to(site_dir).parts[1]: path.relative_to(site_dir).as_posix() for path in pages}
+
+    def _define(self, source: Any, name: str) -> Any:
+        batches = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+        expectations = [self._make_expectation(rule) for rule in RULES if rule.frame == name]
+        suite = self._context.suites.add(self._gx.ExpectationSuite(name=name, expectations=expectations))
+        definition = self._gx.ValidationDefinition(name=name, data=batches, suite=suite)
+        return self._context.validation_definitions.add(definition)
 
     def _make_expectation(self, rule: Rule) -> Any:
         from great_expectations.expectations.row_conditions import Column
@@ -136,6 +120,16 @@ class Expectations:
             meta={"rule": rule.name},
             notes=f"{rule.name} ({rule.severity}): {rule.statement}.",
         )
+
+    def _check_frame(self, name: str, frame: pd.DataFrame) -> list[Outcome]:
+        rules = [rule for rule in RULES if rule.frame == name]
+        result = self._definitions[name].run(
+            batch_parameters={"dataframe": frame},
+            result_format={"result_format": "COMPLETE", "unexpected_index_column_names": FRAME_KEYS[name]},
+            run_id=self._gx.core.run_identifier.RunIdentifier(run_name="validate_data", run_time=NO_TIME),
+        )
+        items = {item.expectation_config.meta["rule"]: item for item in result.results}
+        return [_read_outcome(rule, frame, items[rule.name]) for rule in rules]
 
 
 def _read_outcome(rule: Rule, frame: pd.DataFrame, item: Any) -> Outcome:
@@ -177,8 +171,9 @@ def _describe_row(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:
 
 
 def _settle_page(page: str) -> str:
-    """Return a page without times, random ids, the advertisement, and the logo that reports each view to its maker."""
+    """Return a page without times, random ids, the advertisement, and logos that report each view."""
     page = re.sub(r'<img[^>]*src="https://great-expectations-web-assets[^>]*>', "", page)
+    page = re.sub(r"url\('https://great-expectations-web-assets[^)]*\)", "none", page)
     page = re.sub(r"<footer>.*?</footer>", "", page, flags=re.DOTALL)
     page = re.sub(r"\b\d{8}T\d{6}\.\d{6}Z(?=</span>)|\b1970-01-01T00:00:00Z", "not recorded", page)
     ids: dict[str, str] = {}

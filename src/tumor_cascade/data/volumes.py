@@ -58,7 +58,7 @@ def read_volume(slices_dir: Path, rows: pd.DataFrame) -> Volume:
     remedy = "run ingest_data again, or `dvc checkout`."
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path.name} cannot be read ({type(error).__name__}); {remedy}") from error
     has_mask = bool(rows["has_mask"].iloc[0])
     expected = (len(rows), NUM_SEQUENCES + has_mask, int(rows["height_px"].iloc[0]), int(rows["width_px"].iloc[0]))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit
 
 from tumor_cascade.models.scoring import ScoringNetwork, score_pixels, score_slices
 
@@ -97,7 +98,7 @@ class Cascade:
         """
         settings, volume = self.settings, torch.from_numpy(np.ascontiguousarray(images))
         logits = np.mean([score_slices(net, volume, settings.has_flip_averaging) for net in self.classifiers], axis=0)
-        probabilities = (1 / (1 + np.exp(-logits / settings.temperature))).astype(np.float32)
+        probabilities = calibrate_logits(logits, settings.temperature)
         is_positive = probabilities >= settings.gate_threshold
         wanted = np.flatnonzero(np.ones_like(is_positive) if is_every_slice_segmented else is_positive)
         mask_probabilities = np.zeros((len(images), *images.shape[2:]), dtype=np.float32)
@@ -121,6 +122,15 @@ class Cascade:
 
     def _postprocess(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return remove_components(masks, self.settings.min_component_voxels, self.settings.has_only_largest_component)
+
+
+def calibrate_logits(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return calibrated probabilities, elementwise.
+
+    The gate threshold is one of these numbers, so whoever compares with it has to take them from here, to the last bit.
+    """
+    probabilities: NDArray[np.float32] = expit(logits / temperature).astype(np.float32)
+    return probabilities
 
 
 def remove_components(masks: NDArray[np.bool_], min_voxels: int, has_only_largest: bool) -> NDArray[np.bool_]:

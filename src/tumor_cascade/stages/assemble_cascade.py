@@ -1,4 +1,4 @@
-"""`assemble_cascade`: calibrates on validation patients and packs networks, thresholds and references into one product."""
+"""`assemble_cascade`: calibrates on validation patients; packs networks, thresholds and references into one product."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -20,10 +20,11 @@ from tumor_cascade.data.split import DEVELOPMENT, read_split_facts
 from tumor_cascade.data.volumes import Volume
 from tumor_cascade.errors import DataError
 from tumor_cascade.evaluation.calibration import choose_gate_threshold, choose_mask_threshold, fit_temperature
-from tumor_cascade.models.cascade import Cascade, CascadeSettings
+from tumor_cascade.models.cascade import Cascade, CascadeSettings, calibrate_logits
 from tumor_cascade.models.scoring import ScoringNetwork, score_slices
+from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.params import AssembleCascadeParams
-from tumor_cascade.product import CASCADE_NAME, find_networks, read_network
+from tumor_cascade.product import CASCADE_NAME, find_networks, read_artifact_json, read_network
 from tumor_cascade.settings import choose_device
 from tumor_cascade.storage import CONTENT_NAME, atomic_dir, write_json
 
@@ -55,14 +56,16 @@ def assemble_cascade(
     Each network is asked only about patients of its own validation fold, so every number is out-of-fold.
 
     Raises:
-        DataError: A fold's network is missing on one side, or a part of the data does not fit.
+        DataError: A fold's network is missing or was trained on other data, or a part of the data does not fit.
     """
-    inputs = {"classifier": classifier, "segmenter": segmenter, "manifest": manifest, "splits": splits}
-    content = describe_content("assemble_cascade", {"assemble_cascade": params.model_dump()}, inputs)
     folders = {
         "classifiers": find_networks(classifier, params.folds),
         "segmenters": find_networks(segmenter, params.folds),
     }
+    networks = {f"{role}/{path.parent.name}": path for role, paths in folders.items() for path in paths}
+    inputs = {**networks, "manifest": manifest, "splits": splits}
+    content = describe_content("assemble_cascade", {"assemble_cascade": params.model_dump()}, inputs)
+    check_networks(networks, content["inputs"])
     rows = read_rows(manifest, splits)
     members = read_members(folders, rows)
     settings, metrics, tables = calibrate(params, members, slices)
@@ -86,13 +89,31 @@ def assemble_cascade(
     write_json(out_metrics, metrics)
 
 
+def check_networks(networks: dict[str, Path], digests: dict[str, str]) -> None:
+    """Refuse networks of another fold or other data: they may have learned from the patients they are judged by.
+
+    Args:
+        networks: `<role>/fold-<k>` -> network folder.
+        digests: SHA-256 of today's `manifest` and `splits`.
+
+    Raises:
+        DataError: With every network that does not fit.
+    """
+    faults = []
+    for name, path in networks.items():
+        config, content = (read_artifact_json(path / file) for file in (CONFIG_NAME, CONTENT_NAME))
+        if f"fold-{config.get('fold')}" != path.parent.name:
+            faults.append(f"{name} was trained for fold {config.get('fold')}; its folder must say so. Train it again.")
+        trained_on = content.get("inputs", {})
+        other = [noun for noun in ("manifest", "splits") if trained_on.get(noun) != digests[noun]]
+        if other:
+            faults.append(f"{name} was trained on other {' and '.join(other)} than today's. Train it again.")
+    if faults:
+        raise DataError(faults)
+
+
 def read_members(folders: dict[str, list[Path]], rows: pd.DataFrame) -> list[Member]:
     """Return classifier and segmenter of each fold with the fold's validation patients."""
-    names = {role: [path.parent.name for path in paths] for role, paths in folders.items()}
-    if names["classifiers"] != names["segmenters"]:
-        raise DataError(
-            f"classifiers are of {names['classifiers']}, segmenters of {names['segmenters']}; train the same folds of both."
-        )
     device, members = torch.device(choose_device()), []
     for paths in zip(*folders.values(), strict=True):
         (classifier, config), (segmenter, _) = (read_network(path) for path in paths)
@@ -111,7 +132,7 @@ def calibrate(
     table = score_validation(params, members, slices)
     logits, labels = table["logit"].to_numpy(), table["has_tumor"].to_numpy()
     temperature = fit_temperature(logits, labels)
-    probabilities = expit(logits / temperature)
+    probabilities = calibrate_logits(logits, temperature)
     gate = choose_gate_threshold(probabilities, labels, params.target_sensitivity) if params.gate != "none" else 0.0
     settings = CascadeSettings(
         temperature=temperature,

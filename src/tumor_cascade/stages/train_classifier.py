@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from tumor_cascade.errors import DataError
 from tumor_cascade.models.classifier import TumorClassifier, load_backbone
 from tumor_cascade.params import TrainClassifierParams
 from tumor_cascade.training.classification import ClassifierTraining
@@ -30,7 +31,13 @@ def train_classifier(
     def build(num_channels: int) -> nn.Module:
         network = TumorClassifier(num_channels, params.network, params.dropout)
         if weights is not None:
-            load_backbone(network, read_weights(weights.path))
+            try:
+                load_backbone(network, read_weights(weights.path))
+            except ValueError as error:
+                raise DataError(
+                    f"weights {weights.path.name} are none of a {params.network} ({str(error)[:200]} ...); must have "
+                    "the names and shapes of torchvision's. Give others, or change train_classifier.network."
+                ) from error
         return network
 
     recipe = NetworkRecipe(

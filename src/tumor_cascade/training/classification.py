@@ -1,5 +1,7 @@
 """The classifier's training: binary cross-entropy on tumor against no tumor."""
 
+import math
+
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -40,10 +42,11 @@ class ClassifierTraining(TrainingModule):
         """Return loss, accuracy and AUROC over the validation slices."""
         logits, labels = torch.cat(self.val_outputs, dim=1)
         self.val_outputs.clear()
+        is_finite = bool(logits.isfinite().all())  # a diverged network has no order of slices
         return {
             "val_loss": float(functional.binary_cross_entropy_with_logits(logits, labels)),
             "val_accuracy": float(((logits > 0) == (labels > 0)).float().mean()),
-            "val_auroc": float(roc_auc_score(labels.numpy(), logits.numpy())),
+            "val_auroc": float(roc_auc_score(labels.numpy(), logits.numpy())) if is_finite else math.nan,
         }
 
     def _get_labels(self, index: Tensor) -> Tensor:

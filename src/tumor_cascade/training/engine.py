@@ -11,9 +11,10 @@ from typing import Any
 import click
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
+from tumor_cascade.errors import ParamsError
 from tumor_cascade.settings import get_device, get_num_threads
 from tumor_cascade.training.checkpoints import CHECKPOINT_NAME, AtomicCheckpointIO, read_checkpoint
 from tumor_cascade.training.modules import TrainingModule
@@ -37,13 +38,15 @@ class FitResult:
 
 
 class EpochRecorder(Callback):
-    """Keeps the history and the best weights, inside the one checkpoint file.
+    """Keeps the history and the best weights, inside the one checkpoint file, and stops early.
 
-    A best checkpoint in a file of its own would need two files to change at once; see docs/adr.
+    A best checkpoint in a file of its own would need two files to change at once; see docs/adr. Lightning's own early
+    stopping counts in float32 and forgets why it stopped, so a restart could disagree with it and train on.
     """
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, max_epochs: int, patience: int) -> None:
         self.monitor, self.sign = f"val_{monitor}", -1.0 if MODES[monitor] == "min" else 1.0
+        self.max_epochs, self.patience = max_epochs, patience
         self.history: list[dict[str, float]] = []
         self.weights: dict[str, Tensor] = {}
         self.best_epoch = -1
@@ -60,21 +63,22 @@ class EpochRecorder(Callback):
         self.history.append({"epoch": trainer.current_epoch, **metrics})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Complete the epoch's row with its training metrics."""
+        """Complete the epoch's row with its training metrics; stop where the training is finished."""
         assert isinstance(pl_module, TrainingModule)
         self.history[-1] = {**self.history[-1], **pl_module.summarize_training()}
+        trainer.should_stop = trainer.should_stop or self.is_finished()
         if trainer.progress_bar_callback is None:
             row = " ".join(f"{name} {value:.4f}" for name, value in sorted(self.history[-1].items()) if name != "epoch")
             click.echo(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {row}", err=True)
 
     def _is_better(self, metrics: dict[str, float]) -> bool:
-        value, best = metrics[self.monitor], self.history[self.best_epoch][self.monitor]
-        return math.isfinite(value) and (not math.isfinite(best) or self.sign * value > self.sign * best)
+        return self.sign * metrics[self.monitor] > self.sign * self.history[self.best_epoch][self.monitor]
 
-    def is_finished(self, max_epochs: int, patience: int) -> bool:
-        """Say whether the training ended, by its length or by early stopping."""
+    def is_finished(self) -> bool:
+        """Say whether the training ended: by its length, by early stopping, or because it diverged."""
         num_epochs = len(self.history)
-        return num_epochs >= max_epochs or num_epochs - 1 - self.best_epoch >= patience
+        has_diverged = num_epochs > 0 and not is_finite(self.history[-1])
+        return num_epochs >= self.max_epochs or num_epochs - 1 - self.best_epoch >= self.patience or has_diverged
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the checkpoint keeps of this callback."""
@@ -86,20 +90,36 @@ class EpochRecorder(Callback):
         self.best_epoch = state_dict["best_epoch"]
 
 
+def is_finite(metrics: dict[str, float]) -> bool:
+    """Say whether all of an epoch's metrics are numbers."""
+    return all(math.isfinite(value) for value in metrics.values())
+
+
 def fit(module: TrainingModule, checkpoint_path: Path) -> FitResult:
     """Train to the end, from the checkpoint where one stands, and return the best weights.
 
     Args:
         module: Network, data and params of the training.
         checkpoint_path: File that is written after each epoch; the caller holds its lock.
+
+    Raises:
+        ParamsError: The training diverged before it had any weights worth keeping.
     """
-    params, recorder = module.params, EpochRecorder(module.params.monitor)
+    params = module.params
+    recorder = EpochRecorder(params.monitor, params.max_epochs, params.early_stopping_patience)
     saved = read_checkpoint(checkpoint_path)
     if saved is not None:
         recorder.load_state_dict(saved["callbacks"][recorder.state_key])
-    if not recorder.is_finished(params.max_epochs, params.early_stopping_patience):
+    if not recorder.is_finished():
         trainer = build_trainer(module, recorder, checkpoint_path.parent)
         trainer.fit(module, ckpt_path=checkpoint_path if saved is not None else None, weights_only=True)
+    best = recorder.history[recorder.best_epoch]
+    if not is_finite(best):
+        shown = ", ".join(f"{name} {value:g}" for name, value in sorted(best.items()))
+        raise ParamsError(
+            f"the training diverged at once ({shown}); every metric must be a number. Lower learning_rate, set "
+            "gradient_clip_norm, or raise input_size_px if tumors vanish at this size."
+        )
     return FitResult(recorder.weights, recorder.history, recorder.best_epoch)
 
 
@@ -112,9 +132,6 @@ def build_trainer(module: TrainingModule, recorder: EpochRecorder, checkpoint_di
     callbacks: list[Callback] = [
         recorder,  # before the averaging, which swaps the averaged weights out again after validation
         *([EMAWeightAveraging(decay=params.ema_decay)] if params.ema_decay > 0 else []),
-        EarlyStopping(
-            recorder.monitor, patience=params.early_stopping_patience, mode="min" if recorder.sign < 0 else "max"
-        ),
         ModelCheckpoint(
             checkpoint_dir, CHECKPOINT_NAME, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
         ),

@@ -128,7 +128,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         DataError: The file holds anything else.
     """
     try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
         raise DataError(
             f"weights {path.name} cannot be read ({type(error).__name__}); must be a state dict of tensors, as "

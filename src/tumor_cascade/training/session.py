@@ -1,6 +1,5 @@
 """One training from artifacts to artifacts: what `train_classifier` and `train_segmenter` share."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from tumor_cascade.data.cohort import CohortTensors, read_cohort, read_rows
 from tumor_cascade.data.preprocessing import Preprocessing
 from tumor_cascade.data.split import DEVELOPMENT, read_split_facts
 from tumor_cascade.errors import DataError
-from tumor_cascade.network_folder import Role, write_network
+from tumor_cascade.network_folder import Role, hash_patient, write_network
 from tumor_cascade.params import TrainingParams
 from tumor_cascade.settings import get_checkpoints_dir
 from tumor_cascade.storage import atomic_dir, write_json
@@ -138,11 +137,6 @@ def describe_patients(rows: pd.DataFrame, train_index: Tensor, val_index: Tensor
         for name, index in parts.items()
     }
     return {**seen, "protocol": facts["protocol"], "is_leaky": facts["is_leaky"]}
-
-
-def hash_patient(patient_id: str) -> str:
-    """Return the name under which a product remembers a patient."""
-    return hashlib.sha256(patient_id.encode()).hexdigest()
 
 
 def _write_report(role: Role, result: FitResult, fold: int, paths: TrainingPaths) -> None:

@@ -1,0 +1,159 @@
+"""The commands that people use around the stages. What they need is imported when they run: `--help` stays instant."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from tumor_cascade.configuration import PRESETS
+from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, read_section
+
+PARAMS_FILE = click.Path(path_type=Path, dir_okay=False)
+EXISTING = click.Path(path_type=Path, exists=True)
+EXISTING_DIR = click.Path(path_type=Path, exists=True, file_okay=False)
+ANY_PATH = click.Path(path_type=Path)
+RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or treatment."
+
+
+def params_option(command: Any) -> Any:
+    """Add `--params`."""
+    option = click.option(
+        "--params", "params_path", type=PARAMS_FILE, default="params.yaml", show_default=True, help="Params file."
+    )
+    return option(command)
+
+
+def overwrite_option(command: Any) -> Any:
+    """Add `--overwrite`."""
+    return click.option("--overwrite", "is_overwrite", is_flag=True, help="Replace earlier output in --out.")(command)
+
+
+def format_examples(*lines: str) -> str:
+    """Return an epilog that click does not rewrap."""
+    return "\b\nExamples:\n" + "\n".join(f"  tumor-cascade {line}" for line in lines)
+
+
+def warn(text: str) -> None:
+    """Print a notice apart from results."""
+    click.secho(text, err=True, fg="yellow")
+
+
+@click.command(
+    epilog=f"Presets: {', '.join(PRESETS)}.\n\n"
+    + format_examples("configure smoke", "configure lgg-cpu --set train_segmenter.fn_weight=0.8")
+)
+@click.argument("preset", type=click.Choice(PRESETS), metavar="PRESET")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one value; may be repeated.")
+@params_option
+def configure(preset: str, overrides: tuple[str, ...], params_path: Path) -> None:
+    """Write params.yaml from a preset and print what changed."""
+    from tumor_cascade.configuration import configure as write_params
+
+    changes = write_params(preset, params_path, overrides)
+    for change in changes:
+        click.echo(change)
+    click.echo(f"{params_path}: preset {preset}, {len(changes)} values changed.")
+
+
+@click.command(
+    short_help="Write the generated patients as an archive of TIFF files.",
+    epilog=format_examples("phantom data/phantom", "phantom data/phantom --params my-params.yaml"),
+)
+@click.argument("out", type=ANY_PATH)
+@params_option
+def phantom(out: Path, params_path: Path) -> None:
+    """Write the generated patients of ingest_data.phantom as an archive of TIFF files to OUT."""
+    from tumor_cascade.data.phantom import write_archive
+    from tumor_cascade.out_folder import check_out_folder
+
+    section = read_section(params_path, "ingest_data")
+    assert isinstance(section, IngestDataParams)
+    check_out_folder(out, [])
+    write_archive(section.phantom, out)
+    click.echo(f"Patients: {section.phantom.num_patients}, in {out / 'kaggle_3m'}")
+
+
+@click.command(
+    short_help="Find tumors in an image, a folder, a patient or an archive.",
+    epilog=format_examples(
+        "predict slice.png",
+        "predict data/raw/kaggle_3m/TCGA_CS_4941_19960909",
+        "predict archive.zip --out runs/archive --overwrite",
+    ),
+)
+@click.argument("source", type=EXISTING)
+@click.option(
+    "--cascade",
+    type=EXISTING_DIR,
+    default="artifacts/assemble_cascade/cascade",
+    show_default=True,
+    help="Packed cascade.",
+)
+@click.option("--out", type=ANY_PATH, default="predictions", show_default=True, help="Output folder.")
+@overwrite_option
+def predict(source: Path, cascade: Path, out: Path, is_overwrite: bool) -> None:
+    """Find tumors in SOURCE: an image, a folder of images, a patient's folder, or an archive of patients.
+
+    Images are RGB TIFF or PNG: pre-contrast, FLAIR, post-contrast. Slices named <patient>/<patient>_<number>.tif are
+    read together as one volume; any other image stands for itself, and its answer says that context was missing.
+
+    The output folder holds predictions.jsonl (a line per slice: probability, decision, area, uncertainty, or what is
+    wrong with the file), masks/ (0 and 255, the image's size) and overlays/ (for people).
+    """
+    from tumor_cascade.prediction import LINES_NAME
+    from tumor_cascade.prediction import predict as write_predictions
+
+    summary = write_predictions(source, cascade, out, is_overwrite=is_overwrite)
+    for error in summary.errors:
+        warn(f"Not predicted: {error}")
+    if summary.num_without_context:
+        warn(f"Read without the other slices of their patient: {summary.num_without_context}.")
+    for name in summary.patient_like:
+        warn(f"Images {name}_<number> look like one patient's; in a folder named {name} they are read together.")
+    click.echo(
+        f"Slices: {summary.num_slices}, of them called positive: {summary.num_positive}; patients: {summary.num_patients}; "
+        f"errors: {len(summary.errors)}. See {out / LINES_NAME}"
+    )
+    click.echo(RESEARCH_USE)
+
+
+@click.command(
+    short_help="Evaluate a cascade on all patients of another folder.",
+    epilog=format_examples("evaluate artifacts/assemble_cascade/cascade --data new-patients --out runs/new-patients"),
+)
+@click.argument("cascade", type=EXISTING_DIR)
+@click.option("--data", type=EXISTING, required=True, help="Folder or zip of patients with masks.")
+@click.option("--out", type=ANY_PATH, required=True, help="Output folder: report/ and metrics.json.")
+@click.option(
+    "--layout",
+    type=click.Choice(["kaggle", "images"]),
+    default="kaggle",
+    show_default=True,
+    help="kaggle: <patient>/<patient>_<number>.tif and ..._mask.tif; images: a flat folder without patient ids.",
+)
+@params_option
+@overwrite_option
+def evaluate(
+    cascade: Path, data: Path, out: Path, layout: Literal["kaggle", "images"], params_path: Path, is_overwrite: bool
+) -> None:
+    """Evaluate CASCADE on all patients of another folder, with the report and metrics of evaluate_cascade.
+
+    Patients that the cascade has been trained or calibrated on are counted, and make the report a leaky one.
+    """
+    from tumor_cascade.external_evaluation import METRICS_NAME, evaluate_folder
+
+    ingest_params, params = (read_section(params_path, stage) for stage in ("ingest_data", "evaluate_cascade"))
+    assert isinstance(ingest_params, IngestDataParams)
+    assert isinstance(params, EvaluateCascadeParams)
+    acquaintance = evaluate_folder(
+        cascade, data, out, ingest_params, params, layout=layout, is_overwrite=is_overwrite
+    )
+    if acquaintance.is_leaky or not acquaintance.is_checkable:
+        warn(f"Protocol: {acquaintance.protocol}.")
+    if acquaintance.is_leaky:
+        warn("The report is marked leaky: its numbers do not tell of new patients.")
+    click.echo(f"Patients: {acquaintance.num_patients}. See {out / 'report' / 'report.html'} and {out / METRICS_NAME}")
+    click.echo(RESEARCH_USE)
+
+
+COMMANDS = (configure, phantom, predict, evaluate)

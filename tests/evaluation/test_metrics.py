@@ -1,0 +1,37 @@
+"""All metrics under their names, as JSON."""
+
+import json
+
+from predictions import PARAMS, draw_squares, evaluate_patients, make_evaluation, make_prediction
+from tumor_cascade.evaluation.metrics import flatten_summary, list_estimates, summarize_evaluation
+
+
+def test_flatten_summary__headlines_carry_their_bounds() -> None:
+    metrics = flatten_summary(summarize_evaluation(make_evaluation(), PARAMS))
+    assert metrics["cascade/test_volume_dice"] == 0.773333  # (0.88 + 2 / 3) / 2, 6 digits
+    assert metrics["cascade/test_num_patients"] == 3
+    assert metrics["cascade/test_num_tumor_free_patients"] == 1
+    for model in ("cascade", "segmenter", "oracle"):
+        value, low, high = (metrics[f"{model}/test_volume_dice{end}"] for end in ("", "_low", "_high"))
+        assert low is not None and value is not None and high is not None
+        assert low <= value <= high
+    assert "cascade/test_pixel_specificity_low" not in metrics
+
+
+def test_flatten_summary__undefined_is_null_not_nan() -> None:
+    empty = draw_squares([0, 0])
+    summary = summarize_evaluation(evaluate_patients([empty], [make_prediction([0.1, 0.2], empty)]), PARAMS)
+    text = json.dumps([flatten_summary(summary), list_estimates(summary)], allow_nan=False)
+    assert json.loads(text)[0]["cascade/test_volume_dice"] is None
+
+
+def test_summarize_evaluation__names_do_not_depend_on_the_data() -> None:
+    empty = draw_squares([0, 0])
+    nothing = summarize_evaluation(evaluate_patients([empty], [make_prediction([0.1, 0.2], empty)]), PARAMS)
+    assert flatten_summary(nothing).keys() == flatten_summary(summarize_evaluation(make_evaluation(), PARAMS)).keys()
+
+
+def test_list_estimates__all_intervals() -> None:
+    estimates = list_estimates(summarize_evaluation(make_evaluation(), PARAMS))
+    assert estimates["cascade/test_pixel_specificity"].keys() == {"value", "low", "high"}
+    assert estimates["cascade/test_num_slices"] == {"value": 9}
