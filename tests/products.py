@@ -1,5 +1,6 @@
 """A cascade product with fresh weights: useless, but whole."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,34 +8,53 @@ import torch
 
 from tumor_cascade.data.preprocessing import Preprocessing
 from tumor_cascade.models.cascade import CascadeSettings
-from tumor_cascade.network_folder import Role, write_network
+from tumor_cascade.network_folder import Role, hash_patient, write_network
 from tumor_cascade.product import CASCADE_NAME, build_network
-from tumor_cascade.storage import write_json
+from tumor_cascade.storage import CONTENT_NAME, write_json
 
 INPUT_SIZE_PX = 32
+CONTENT_ID = "c0ffee" + 58 * "0"
 ARCHITECTURES: dict[Role, dict[str, object]] = {
-    "classifier": {"in_channels": 3, "network": "resnet18", "dropout": 0.0},
-    "segmenter": {"in_channels": 3, "widths": [4, 8]},
+    "classifier": {"network": "resnet18", "dropout": 0.0},
+    "segmenter": {"widths": [4, 8]},
 }
 
 
-def write_product(folder: Path, *, gate_threshold: float, mask_threshold: float = 0.5, seed: int = 0) -> Path:
+def write_product(
+    folder: Path,
+    *,
+    gate_threshold: float,
+    training_patients: Sequence[str] = (),
+    validation_patients: Sequence[str] = (),
+    has_neighbor_slices: bool = False,
+    is_leaky: bool = False,
+) -> Path:
     """Write a cascade of one small classifier and one small segmenter with seeded random weights; return its folder."""
     settings = CascadeSettings(
         temperature=1.0,
         gate_threshold=gate_threshold,
-        mask_threshold=mask_threshold,
+        mask_threshold=0.5,
         has_flip_averaging=False,
         min_component_voxels=0,
         has_only_largest_component=False,
     )
-    for role, architecture in ARCHITECTURES.items():
-        torch.manual_seed(seed)
+    preprocessing = Preprocessing(INPUT_SIZE_PX, "unit_range", has_neighbor_slices=has_neighbor_slices)
+    for role, kind in ARCHITECTURES.items():
+        torch.manual_seed(0)
+        architecture = {"in_channels": preprocessing.num_channels, **kind}
         weights = build_network(role, architecture).state_dict()
-        preprocessing = Preprocessing(INPUT_SIZE_PX, "unit_range", has_neighbor_slices=False)
-        config = {"role": role, "architecture": architecture, "preprocessing": asdict(preprocessing), "fold": 0}
+        config = {
+            "role": role,
+            "architecture": architecture,
+            "preprocessing": asdict(preprocessing),
+            "fold": 0,
+            "training_patients": [hash_patient(patient) for patient in training_patients],
+            "validation_patients": [hash_patient(patient) for patient in validation_patients],
+        }
         target = folder / f"{role}s" / "fold-0"
         target.mkdir(parents=True)
         write_network(target, config, weights, {})
-    write_json(folder / CASCADE_NAME, {"settings": settings.to_json()})
+    facts = {"protocol": "slice_level" if is_leaky else "patient_level", "is_leaky": is_leaky, "has_patient_ids": True}
+    write_json(folder / CASCADE_NAME, {"settings": settings.to_json(), **facts})
+    write_json(folder / CONTENT_NAME, {"content_id": CONTENT_ID})
     return folder

@@ -1,7 +1,7 @@
 """The commands that people use around the stages. What they need is imported when they run: `--help` stays instant."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
@@ -15,17 +15,10 @@ ANY_PATH = click.Path(path_type=Path)
 RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or treatment."
 
 
-def params_option(command: Any) -> Any:
-    """Add `--params`."""
-    option = click.option(
-        "--params", "params_path", type=PARAMS_FILE, default="params.yaml", show_default=True, help="Params file."
-    )
-    return option(command)
-
-
-def overwrite_option(command: Any) -> Any:
-    """Add `--overwrite`."""
-    return click.option("--overwrite", "is_overwrite", is_flag=True, help="Replace earlier output in --out.")(command)
+params_option = click.option(
+    "--params", "params_path", type=PARAMS_FILE, default="params.yaml", show_default=True, help="Params file."
+)
+overwrite_option = click.option("--overwrite", "is_overwrite", is_flag=True, help="Replace earlier output in --out.")
 
 
 def format_examples(*lines: str) -> str:
@@ -111,7 +104,7 @@ def predict(source: Path, cascade: Path, out: Path, is_overwrite: bool) -> None:
     for name in summary.patient_like:
         warn(f"Images {name}_<number> look like one patient's; in a folder named {name} they are read together.")
     click.echo(
-        f"Slices: {summary.num_slices}, of them called positive: {summary.num_positive}; patients: {summary.num_patients}; "
+        f"Slices: {summary.num_slices}, called positive: {summary.num_positive}, patients: {summary.num_patients}, "
         f"errors: {len(summary.errors)}. See {out / LINES_NAME}"
     )
     click.echo(RESEARCH_USE)
@@ -145,9 +138,7 @@ def evaluate(
     ingest_params, params = (read_section(params_path, stage) for stage in ("ingest_data", "evaluate_cascade"))
     assert isinstance(ingest_params, IngestDataParams)
     assert isinstance(params, EvaluateCascadeParams)
-    acquaintance = evaluate_folder(
-        cascade, data, out, ingest_params, params, layout=layout, is_overwrite=is_overwrite
-    )
+    acquaintance = evaluate_folder(cascade, data, out, ingest_params, params, layout=layout, is_overwrite=is_overwrite)
     if acquaintance.is_leaky or not acquaintance.is_checkable:
         warn(f"Protocol: {acquaintance.protocol}.")
     if acquaintance.is_leaky:

@@ -90,7 +90,7 @@ def evaluate_folder(
     """
     check_out_folder(out, [data, cascade], marker=METRICS_NAME, is_overwrite=is_overwrite)
     read_artifact_json(cascade / CASCADE_NAME)  # before minutes of reading data
-    with atomic_dir(out) as folder, tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
+    with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder) as work:
         slices, manifest = Path(work, "slices"), Path(work, "manifest.parquet")
         ingest = ingest_params.model_copy(update={"source": layout})
         ingest_data(ingest, raw=data, out_slices=slices, out_manifest=manifest)

@@ -22,12 +22,11 @@ from tumor_cascade.data.source import SourceSlice
 from tumor_cascade.data.volume_files import NUMBERED, Fault, VolumeFiles, open_volumes, read_slices
 from tumor_cascade.errors import DataError
 from tumor_cascade.models.cascade import Cascade, VolumePrediction
-from tumor_cascade.network_folder import CONTENT_NAME
 from tumor_cascade.out_folder import check_out_folder
 from tumor_cascade.overlay import PictureFolder, measure_white
 from tumor_cascade.product import load_cascade, read_artifact_json
 from tumor_cascade.settings import choose_device
-from tumor_cascade.storage import atomic_dir
+from tumor_cascade.storage import CONTENT_NAME, atomic_dir
 
 LINES_NAME = "predictions.jsonl"
 # Every line has all keys, null where it has no answer.

@@ -68,13 +68,13 @@ def test_render_report__says_what_it_must() -> None:
     html = render(make_evaluation())
     for text in ("Research use only", "c0ffee", "patient_level", "3 patients, 9 slices", "0.773", "Empty truth."):
         assert text in html
-    assert "Leaky split" not in html
+    assert "Leaky" not in html
     assert "No patient ids" not in html
 
 
 def test_render_report__marks_what_can_never_be_promoted() -> None:
     html = render(make_evaluation(), protocol="slice_level", is_leaky=True, has_patient_ids=False)
-    assert "Leaky split, for comparison only." in html
+    assert "Leaky, for comparison only." in html
     assert "slice_level (leaky)" in html
     assert "No patient ids." in html
 

@@ -62,10 +62,14 @@ def write_split(folder: Path, rows: pd.DataFrame, is_test: pd.Series, protocol: 
 
 
 def run(
-    data: Path, folder: Path, select: Callable[[pd.DataFrame], pd.Series], protocol: str = "patient_level"
+    data: Path,
+    folder: Path,
+    select: Callable[[pd.DataFrame], pd.Series],
+    protocol: str = "patient_level",
+    cascade: Path | None = None,
 ) -> dict[str, Any]:
     rows = read_manifest(data / "manifest.parquet")
-    inputs = {"cascade": data / "cascade", "slices": data / "slices", "manifest": data / "manifest.parquet"}
+    inputs = {"cascade": cascade or data / "cascade", "slices": data / "slices", "manifest": data / "manifest.parquet"}
     splits = write_split(folder / "splits", rows, select(rows), protocol)
     outputs = {"out_report": folder / "report", "out_metrics": folder / "metrics.json"}
     evaluate_cascade(PARAMS, **inputs, splits=splits, **outputs)
@@ -122,7 +126,15 @@ def test_evaluate_cascade__slice_level_counts_test_slices_of_whole_volumes(data:
     assert metrics["cascade/test_is_leaky"] == 1
     assert metrics["cascade/test_lesion_sensitivity"] is None
     assert set(pd.read_csv(tmp_path / "report" / "per_slice.csv")["slice_index"]) == {1, 4, 7}
-    assert "Leaky split, for comparison only." in (tmp_path / "report" / "report.html").read_text()
+    assert "Leaky, for comparison only." in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_evaluate_cascade__test_patient_that_a_network_has_seen(data: Path, tmp_path: Path) -> None:
+    known = ["AA_0000", "BB_0003"]
+    cascade = write_product(tmp_path / "cascade", gate_threshold=0.5, training_patients=known)
+    with pytest.raises(DataError, match=r"other splits than these(?s:.*)test patient BB_0003 was in training") as error:
+        run(data, tmp_path, select_patients, cascade=cascade)
+    assert len(error.value.violations) == 1
 
 
 def test_evaluate_cascade__empty_test_set(data: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class Expectations:
         Returns:
             Frame -> path of its page, relative to the folder.
         """
-        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site_dir)}
+        backend = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(site_dir.resolve())}
         config = {"class_name": "SiteBuilder", "store_backend": backend, "show_how_to_buttons": False}
         self._context.add_data_docs_site(SITE, config)
         self._context.build_data_docs(site_names=[SITE], build_index=False)

@@ -23,7 +23,7 @@ class ReportContext:
 
     Attributes:
         protocol: How test and training were separated, e.g. `patient_level`.
-        is_leaky: Slices of one patient stood on both sides.
+        is_leaky: The cascade already knew patients of the test set from its training.
         has_patient_ids: False where ids were invented per file.
         content_id: Of this evaluation.
         gate_threshold: Of the cascade; 0: no gate.
@@ -78,7 +78,8 @@ def format_number(value: Estimate | float | int | None, kind: str) -> str:
 
     Args:
         value: A metric.
-        kind: `score` and `difference` get 3 decimals, `fine` 5, `share` is in percent, `amount` gets 1 decimal, `count` none.
+        kind: `score` and `difference` get 3 decimals, `fine` 5, `share` is in percent, `amount` gets
+            1 decimal, `count` none.
     """
     number = value.value if isinstance(value, Estimate) else value
     if number is None or pd.isna(number):

@@ -1,5 +1,6 @@
 """`evaluate_cascade`: scores the product on the locked test set, with intervals, pictures and a report."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from tumor_cascade.evaluation.detection import bin_probabilities, tabulate_class
 from tumor_cascade.evaluation.gate import trace_thresholds
 from tumor_cascade.evaluation.metrics import flatten_summary, list_estimates, summarize_evaluation
 from tumor_cascade.evaluation.report import ReportContext, render_report
+from tumor_cascade.network_folder import CONFIG_NAME, hash_patient
 from tumor_cascade.params import EvaluateCascadeParams
-from tumor_cascade.product import load_cascade
+from tumor_cascade.product import load_cascade, read_artifact_json
 from tumor_cascade.settings import choose_device
 from tumor_cascade.storage import atomic_dir, write_json
 
@@ -45,13 +47,16 @@ def evaluate_cascade(
         out_metrics: File for all metrics as numbers.
 
     Raises:
-        DataError: A part is missing, damaged, does not fit, or has no masks.
+        DataError: A part is missing, damaged, does not fit, or has no masks; or a network has already seen a
+            test patient.
     """
     inputs = {"cascade": cascade, "manifest": manifest, "splits": splits}
     content = describe_content("evaluate_cascade", {"evaluate_cascade": params.model_dump()}, inputs)
     facts = read_split_facts(splits)
     rows = read_rows(manifest, splits)
     rows["is_scored"] = rows["partition"] == TEST
+    if not facts["is_leaky"]:
+        check_strangers(cascade, rows.loc[rows["is_scored"], "patient_id"].unique())
     # Under slice_level a patient is in part on the other side: the volume is predicted whole, its test slices count.
     evaluate_cohort(
         params,
@@ -128,6 +133,22 @@ def evaluate_cohort(
         write_json(folder / "estimates.json", list_estimates(summary))
         write_json(folder / "content.json", {**content, **marks})
     write_json(out_metrics, {**flatten_summary(summary), "cascade/test_is_leaky": int(is_leaky)})
+
+
+def check_strangers(cascade: Path, patients: Iterable[str]) -> None:
+    """Refuse a test set whose patients any network of a cascade was trained or validated on.
+
+    Raises:
+        DataError: Naming each of them.
+    """
+    seen: set[str] = set()
+    for path in sorted(cascade.glob(f"*/*/{CONFIG_NAME}")):
+        config = read_artifact_json(path)
+        seen.update(*(config.get(part, []) for part in ("training_patients", "validation_patients")))
+    known = [patient for patient in sorted(patients) if hash_patient(patient) in seen]
+    if known:
+        lines = [f"test patient {patient} was in training or validation." for patient in known]
+        raise DataError(lines, "the cascade was made with other splits than these; run from train_classifier on again:")
 
 
 def check_rows(rows: pd.DataFrame) -> pd.DataFrame:
