@@ -16,6 +16,7 @@ TINT = 0.2  # share of the colour inside the contour, little enough to see the t
 CONTOUR_PX = 2
 TARGET_PX = 512  # smaller slices are magnified by a whole number
 MAX_STEM_LENGTH = 120
+COMPRESS_LEVEL = 3  # nearly twice as fast as the default and hardly larger
 CAPTION_PX, FONT_PX, MARGIN_PX = 30, 15, 8
 
 
@@ -78,7 +79,8 @@ class PictureFolder:
         stem = self._make_stem(name)
         paths = {"mask": f"masks/{stem}.png", "overlay": f"overlays/{stem}.png"}
         Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(self._folder / paths["mask"])
-        draw_overlay(flair, mask, white, caption).save(self._folder / paths["overlay"])
+        overlay = draw_overlay(flair, mask, white, caption)
+        overlay.save(self._folder / paths["overlay"], compress_level=COMPRESS_LEVEL)
         return paths
 
     def _make_stem(self, name: str) -> str:

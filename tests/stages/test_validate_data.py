@@ -103,12 +103,14 @@ def test_validate_data__warnings_are_told_but_let_pass(
     tmp_path: Path, cohort: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohort.loc[:6, "corner_mean"] = 21.0
+    cohort.loc[19, "corner_mean"] = 22.0
     run(tmp_path, cohort)
     said = capsys.readouterr().err
-    assert said.startswith(
-        "warning: dark_background: the corners of a slice are no brighter than max_corner_mean; 7 of"
-    )
-    assert "slice_number 5, corner_mean 21.0; and 2 more)" in said
+    assert said.startswith("warning: dark_background: the corners of a slice are no brighter than max_corner_mean; ")
+    # one of each patient first; slices 1 to 4 of the first patient are among the five named
+    assert "8 of 60 slices in 2 patient(s) break this (patient_id AA_0000, slice_number 1, corner_mean 21.0; " in said
+    assert "patient_id AA_0002, slice_number 10, corner_mean 22.0; patient_id AA_0000, slice_number 2, " in said
+    assert "slice_number 4, corner_mean 21.0; and 3 more)" in said
     assert json.loads((tmp_path / "report.json").read_text())["num_warnings"] == 1
 
 

@@ -85,4 +85,5 @@ def test_derive_seed__depends_on_every_part() -> None:
     seeds = {derive_seed(*one) for one in parts}
     assert len(seeds) == len(parts)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derive_seed(1, 2) == 7_693_188_022_316_137_206
+    # The first 8 bytes of sha256(b"1/2"), halved: the same on any machine, in any year.
+    assert derive_seed(1, 2) == 7_826_351_492_715_128_199

@@ -7,6 +7,7 @@ pages. All three end here: it is imported when needed, analytics off, and its pa
 import os
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,8 +36,9 @@ class Outcome:
         status: `not_applicable` where there was nothing to look at.
         num_checked: Rows of the frame that were looked at.
         num_offending: Rows that break the rule; a rule with a tolerated share passes with some.
+        num_offending_patients: Patients that they belong to; None where rows belong to none.
         bounds: The numbers judged by: `min_value`, `max_value`, `mostly` (the share of rows that has to keep the rule).
-        offending_rows: The first of them: their keys and the values judged.
+        offending_rows: Some of them, from as many patients as possible: their keys and the values judged.
         observed_range: Least and greatest of the judged column, or None where it is no number.
     """
 
@@ -44,6 +46,7 @@ class Outcome:
     status: Status
     num_checked: int
     num_offending: int
+    num_offending_patients: int | None
     bounds: dict[str, float]
     offending_rows: list[dict[str, Any]]
     observed_range: tuple[float, float] | None
@@ -138,14 +141,18 @@ def _read_outcome(rule: Rule, frame: pd.DataFrame, item: Any) -> Outcome:
         raise RuntimeError(f"rule {rule.name} could not be run: {errors[0]['exception_message']}")
     result, options = item.result, item.expectation_config.kwargs
     num_checked = int(result["element_count"]) - int(result["missing_count"])
-    found = sorted(result["unexpected_index_list"] or [], key=lambda row: [row[key] for key in FRAME_KEYS[rule.frame]])
-    rows = [_describe_row(row, FRAME_KEYS[rule.frame]) for row in found[:MAX_LISTED_ROWS]]
+    keys = FRAME_KEYS[rule.frame]
+    found = _take_turns(
+        sorted(result["unexpected_index_list"] or [], key=lambda row: [row[key] for key in keys]), keys[0]
+    )
+    rows = [_describe_row(row, keys) for row in found[:MAX_LISTED_ROWS]]
     status: Status = "not_applicable" if num_checked == 0 else "passed" if item.success else "failed"
     return Outcome(
         rule,
         status,
         num_checked,
         int(result["unexpected_count"]),
+        len({row["patient_id"] for row in found}) if "patient_id" in keys else None,
         {key: round(options[key], 6) for key in BOUNDS if options.get(key) is not None},
         rows,
         _measure_range(rule, frame, options.get("column")),
@@ -162,6 +169,16 @@ def _measure_range(rule: Rule, frame: pd.DataFrame, column: str | None) -> tuple
         return None
     values = (frame if rule.only_where is None else frame[frame[rule.only_where]])[column].dropna()
     return (round(float(values.min()), 6), round(float(values.max()), 6)) if len(values) else None
+
+
+def _take_turns(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    # One row of each patient first, then a second of each: a short list shows how far a finding reaches.
+    seen: Counter[str] = Counter()
+    turns = []
+    for row in rows:
+        seen[row[key]] += 1
+        turns.append(seen[row[key]])
+    return [row for _, _, row in sorted(zip(turns, range(len(rows)), rows, strict=True), key=lambda item: item[:2])]
 
 
 def _describe_row(row: dict[str, Any], keys: list[str]) -> dict[str, Any]:

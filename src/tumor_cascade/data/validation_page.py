@@ -38,7 +38,7 @@ TEMPLATE = """<!DOCTYPE html>
 {%- for key, value in row.items() %}{{ key }} {{ value }}{{ "" if loop.last else ", " }}{% endfor %}{{ "" if loop.last else "; " }}
 {%- endfor %}{% if rule.num_offending > rule.offending_rows|length %}; &hellip;{% endif %}</small>{% endif %}</td>
 <td class="number">{{ rule.num_checked }} <a href="{{ pages[rule.frame] }}">{{ rule.frame }}</a></td>
-<td class="number">{{ rule.num_offending }}</td>
+<td class="number">{{ rule.num_offending }}{% if rule.frame == "slices" and rule.num_offending %}<br>in {{ rule.num_offending_patients }} patient(s){% endif %}</td>
 <td class="number">{% for key, value in rule.bounds.items() %}{{ names[key] }} {{ "%.6g"|format(value) }}<br>{% endfor %}</td>
 <td class="number">{% if rule.observed_range %}{{ "%.6g"|format(rule.observed_range[0]) }} to {{ "%.6g"|format(rule.observed_range[1]) }}{% endif %}</td>
 </tr>

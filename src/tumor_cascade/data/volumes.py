@@ -6,6 +6,7 @@ Shape `(Z, C, H, W)`: Z slices in order, channels pre, FLAIR, post and, where th
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ def read_volume(slices_dir: Path, rows: pd.DataFrame) -> Volume:
     remedy = "run ingest_data again, or `dvc checkout`."
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TokenError) as error:  # the last two: an empty file, a damaged header
         raise DataError(f"{path.name} cannot be read ({type(error).__name__}); {remedy}") from error
     has_mask = bool(rows["has_mask"].iloc[0])
     expected = (len(rows), NUM_SEQUENCES + has_mask, int(rows["height_px"].iloc[0]), int(rows["width_px"].iloc[0]))

@@ -75,6 +75,7 @@ def describe_outcome(outcome: Outcome) -> dict[str, Any]:
         "success": outcome.status != "failed",
         "num_checked": outcome.num_checked,
         "num_offending": outcome.num_offending,
+        "num_offending_patients": outcome.num_offending_patients,
         "bounds": outcome.bounds,
         "observed_range": outcome.observed_range,
         "offending_rows": outcome.offending_rows,
@@ -87,7 +88,8 @@ def explain_outcome(outcome: Outcome) -> str:
     shown = [", ".join(f"{key} {value}" for key, value in row.items()) for row in outcome.offending_rows]
     more = outcome.num_offending - MAX_NAMED_ROWS
     rest = f"; and {more} more" if more > 0 else ""
+    reach = f" in {outcome.num_offending_patients} patient(s)" if rule.frame == "slices" else ""
     return (
-        f"{rule.name}: {rule.statement}; {outcome.num_offending} of {outcome.num_checked} {rule.frame} break this "
-        f"({'; '.join(shown[:MAX_NAMED_ROWS])}{rest}). {rule.remedy}"
+        f"{rule.name}: {rule.statement}; {outcome.num_offending} of {outcome.num_checked} {rule.frame}{reach} "
+        f"break this ({'; '.join(shown[:MAX_NAMED_ROWS])}{rest}). {rule.remedy}"
     )
