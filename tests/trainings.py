@@ -1,7 +1,6 @@
 """A made-up cohort that can be learned in seconds, and trainings of it in processes of their own that may be killed."""
 
 import hashlib
-import multiprocessing
 import os
 import random
 import signal
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from manifests import make_manifest
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from manifests import make_manifest
+from processes import FORKSERVER
 from tumor_cascade.data.cohort import CohortTensors
 from tumor_cascade.data.manifest import write_manifest
 from tumor_cascade.data.split import write_splits
@@ -61,7 +61,7 @@ COMMON: dict[str, Any] = {
 CLASSIFIER = {**COMMON, "network": "resnet18", "initialization": "none", "dropout": 0.1, "monitor": "auroc"}
 SEGMENTER = {
     **COMMON,
-    "widths": [4, 8],
+    "widths": [8, 16, 32],
     "training_slices": "all",
     "loss": "tversky",
     "fp_weight": 0.5,
@@ -69,7 +69,8 @@ SEGMENTER = {
     "focal_exponent": 0.75,
     "smoothing": 1.0,
     "reduction": "per_image",
-    "cross_entropy_weight": 1.0,
+    "learning_rate": 0.02,
+    "cross_entropy_weight": 0.0,
     "monitor": "dice",
 }
 
@@ -213,11 +214,6 @@ def train(role: str, changes: dict[str, Any], checkpoint_dir: Path, kill_step: i
     with lock_checkpoints(checkpoint_dir) as checkpoint:
         result = fit(module, checkpoint)
     connection.send((hash_result(result), result.history))
-
-
-# A server that has imported what trainings need forks each process in a moment.
-FORKSERVER = multiprocessing.get_context("forkserver")
-FORKSERVER.set_forkserver_preload(["tumor_cascade.training.session", "sklearn.metrics"])
 
 
 def run_training(

@@ -80,7 +80,7 @@ def phantom(out: Path, params_path: Path) -> None:
     type=EXISTING_DIR,
     default="artifacts/assemble_cascade/cascade",
     show_default=True,
-    help="Packed cascade.",
+    help="Packed cascade, as `dvc repro` makes it.",
 )
 @click.option("--out", type=ANY_PATH, default="predictions", show_default=True, help="Output folder.")
 @overwrite_option
@@ -147,4 +147,35 @@ def evaluate(
     click.echo(RESEARCH_USE)
 
 
-COMMANDS = (configure, phantom, predict, evaluate)
+@click.group()
+def results() -> None:
+    """Write result pages of finished runs, and list pages that are out of date."""
+
+
+@results.command(epilog=format_examples("results publish lgg-cpu"))
+@click.argument("name")
+@click.option("--artifacts", type=EXISTING_DIR, default="artifacts", show_default=True, help="Outputs of `dvc repro`.")
+@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@click.option("--readme", type=ANY_PATH, default="README.md", show_default=True, help="Its table is redrawn.")
+@params_option
+def publish(name: str, artifacts: Path, out: Path, readme: Path, params_path: Path) -> None:
+    """Write docs/results/NAME: figures, protocol, hardware, date and content_id of the run in the artifacts folder."""
+    from tumor_cascade.results import publish_results
+
+    click.echo(f"Written: {publish_results(name, artifacts, params_path, out, readme)}")
+
+
+@results.command(epilog=format_examples("results check"))
+@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+def check(out: Path) -> None:
+    """List result pages that today's code, lock file or presets would not make; exit 1 if there are any."""
+    from tumor_cascade.results import find_stale_results
+
+    stale = find_stale_results(out)
+    for line in stale:
+        click.echo(line)
+    click.echo(f"Stale pages: {len(stale)}")
+    raise SystemExit(1 if stale else 0)
+
+
+COMMANDS = (configure, phantom, predict, evaluate, results)

@@ -10,16 +10,15 @@ import pandas as pd
 from tumor_cascade.content import describe_content
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.errors import DataError
-from tumor_cascade.network_folder import CONFIG_NAME, hash_patient
+from tumor_cascade.network_folder import hash_patient
 from tumor_cascade.out_folder import check_out_folder
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams
-from tumor_cascade.product import CASCADE_NAME, REMEDY, read_artifact_json
+from tumor_cascade.product import CASCADE_NAME, REMEDY, read_artifact_json, read_seen_patients
 from tumor_cascade.stages.evaluate_cascade import evaluate_cohort
 from tumor_cascade.stages.ingest_data import ingest_data
 from tumor_cascade.storage import atomic_dir
 
 METRICS_NAME = "metrics.json"
-PARTS = ("training_patients", "validation_patients")  # of a network's config.json
 
 
 @dataclass(frozen=True)
@@ -118,15 +117,14 @@ def find_acquaintance(cascade: Path, rows: pd.DataFrame) -> Acquaintance:
         DataError: A network does not say what it was trained on.
     """
     product = read_artifact_json(cascade / CASCADE_NAME)
-    configs = [read_artifact_json(path) for path in sorted(cascade.glob(f"*/*/{CONFIG_NAME}"))]
     try:
-        seen = {part: {name for config in configs for name in config[part]} for part in PARTS}
         protocol, is_leaky = str(product["protocol"]), bool(product["is_leaky"])
         is_checkable = bool(product["has_patient_ids"] and rows["has_patient_ids"].all())
-    except (KeyError, TypeError) as error:
-        raise DataError(f"cascade {cascade.name} does not say what it was trained on ({error}); {REMEDY}") from error
+    except KeyError as error:
+        raise DataError(f"cascade {cascade.name} does not say how it was trained ({error}); {REMEDY}") from error
     patients = {hash_patient(str(patient)) for patient in rows["patient_id"].unique()}
-    in_training, in_validation = (patients & seen[part] if is_checkable else set[str]() for part in PARTS)
+    seen = read_seen_patients(cascade)
+    in_training, in_validation = (patients & part if is_checkable else set[str]() for part in seen)
     return Acquaintance(
         num_patients=len(patients),
         num_training=len(in_training),

@@ -62,6 +62,22 @@ def find_networks(folder: Path, folds: list[int]) -> list[Path]:
     return [paths[0].parent for paths in found.values()]
 
 
+def read_seen_patients(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the patients that any network of a cascade was trained on, and validated on, as `hash_patient` names them.
+
+    Raises:
+        DataError: A network does not say what it has seen.
+    """
+    configs = [read_artifact_json(path) for path in sorted(folder.glob(f"*/*/{CONFIG_NAME}"))]
+    try:
+        parts = [
+            {name for config in configs for name in config[f"{part}_patients"]} for part in ("training", "validation")
+        ]
+    except (KeyError, TypeError) as error:
+        raise DataError(f"cascade {folder.name} does not say whom it has learned from ({error}); {REMEDY}") from error
+    return parts[0], parts[1]
+
+
 def load_cascade(folder: Path) -> Cascade:
     """Return a packed cascade, on the CPU.
 

@@ -1,4 +1,4 @@
-"""Result pages: what a run found and what made it; and a check that names pages made from other content than today's."""
+"""Result pages: what a run found and what made it; and a check that names pages gone stale."""
 
 import datetime
 import json
@@ -48,8 +48,8 @@ CREDITS = {
         "by Mateusz Buda, *Brain MRI segmentation* (Kaggle, `mateuszbuda/lgg-mri-segmentation`), licence "
         "[CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/). Cite: Buda, Saha, Mazurowski, "
         "*Association of genomic subtypes of lower-grade gliomas with shape features automatically extracted by a deep "
-        "learning algorithm*, Computers in Biology and Medicine 109 (2019); Mazurowski et al., Journal of Neuro-Oncology "
-        "133 (2017)."
+        "learning algorithm*, Computers in Biology and Medicine 109 (2019); Mazurowski et al., Journal of "
+        "Neuro-Oncology 133 (2017)."
     ),
 }
 README_MARKS = ("<!-- results: written by `tumor-cascade results publish` -->", "<!-- end of results -->")

@@ -52,10 +52,11 @@ def atomic_dir(path: Path) -> Iterator[Path]:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         yield temporary
-        temporary.chmod(0o755)
         for folder, _, names in os.walk(temporary):
-            for name in names:
-                fsync_path(Path(folder, name))
+            for path_inside in (Path(folder, name) for name in names):
+                path_inside.chmod(0o644)  # some writers make private files, which no other user's container can read
+                fsync_path(path_inside)
+            Path(folder).chmod(0o755)
             fsync_path(Path(folder))
         replace_dir(temporary, path)
     finally:

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from manifests import make_manifest, write_volumes
 from trainings import NUM_SLICES, deal, write_artifacts
-
 from tumor_cascade.data.cohort import CohortTensors, iterate_volumes, read_cohort, read_rows
 from tumor_cascade.data.manifest import read_manifest, write_manifest
 from tumor_cascade.data.preprocessing import Preprocessing, preprocess_volume
@@ -117,7 +117,8 @@ def test_read_cohort__resizes_masks_with_images(artifacts: dict[str, Path]) -> N
     cohort = read_cohort(artifacts["slices"], rows, Preprocessing(64, "unit_range", False))
     assert cohort.images.shape[-2:] == cohort.masks.shape[-2:] == (64, 64)
     # Doubling both sides makes four of each pixel, more or less one row at the squares' edges.
-    ratio = cohort.masks.flatten(1).sum(1)[cohort.has_tumor] / torch.tensor(rows["tumor_area_px"][rows["has_tumor"]])
+    areas = torch.from_numpy(rows["tumor_area_px"].to_numpy().copy())
+    ratio = (cohort.masks.flatten(1).sum(1) / areas)[cohort.has_tumor]
     assert ((ratio > 3.3) & (ratio < 4.7)).all()
 
 

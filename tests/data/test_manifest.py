@@ -3,8 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from manifests import make_manifest
 
+from manifests import make_manifest
 from tumor_cascade.data.manifest import MANIFEST_SCHEMA, read_manifest, write_manifest
 from tumor_cascade.errors import DataError
 from tumor_cascade.storage import hash_file

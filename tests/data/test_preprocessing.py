@@ -135,7 +135,7 @@ def test_preprocess_volume__gives_the_size_and_units_asked_for() -> None:
         volume = torch.randint(0, 256, (3, 3, 20, 30), dtype=torch.uint8)
         inputs = preprocess_volume(volume, Preprocessing(16, normalization, has_neighbor_slices=True))
         assert inputs.shape == (3, 3, 16, 16) and inputs.dtype == torch.float32 and inputs.is_contiguous()
-        assert 0 <= inputs.min() and inputs.max() <= 1 + 1e-6
+        assert inputs.min() >= 0 and inputs.max() <= 1 + 1e-6
 
 
 def test_stack_neighbors__ends_are_their_own_neighbors() -> None:

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from manifests import make_manifest, write_volumes
 
+from manifests import make_manifest, write_volumes
 from tumor_cascade.data.volumes import Volume, hash_pixels, read_volume, volume_path, write_volume
 from tumor_cascade.errors import DataError
 

@@ -42,7 +42,7 @@ def make_torchvision_weights(network: str, seed: int = 0, has_counters: bool = T
                 add_convolution(f"{name}.conv{i}", num_out, num_in, kernel)
                 add_norm(f"{name}.bn{i}", num_out)
                 num_in = num_out
-            if block == 0 and num_block_in != num_in or (block == 0 and layer > 1):
+            if (block == 0 and num_block_in != num_in) or (block == 0 and layer > 1):
                 add_convolution(f"{name}.downsample.0", num_in, num_block_in, 1)
                 add_norm(f"{name}.downsample.1", num_in)
     weights["fc.weight"] = torch.randn(1000, num_in, generator=generator)

@@ -77,7 +77,8 @@ def decode_mask(data: bytes, name: str, *, max_side_px: int, formats: tuple[str,
 def _decode(data: bytes, name: str, kind: _Kind, max_side_px: int, formats: tuple[str, ...]) -> NDArray[np.uint8]:
     if len(data) > max_file_bytes(max_side_px):
         rule = f"at most {max_file_bytes(max_side_px)} for {max_side_px} px a side"
-        raise DataError(f"{name} has {len(data)} bytes; {rule}; export it smaller, or raise ingest_data.max_side_px.")
+        remedy = "export it smaller, or ingest it with a higher ingest_data.max_side_px."
+        raise DataError(f"{name} has {len(data)} bytes; {rule}; {remedy}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -100,7 +101,7 @@ def _judge(picture: ImageFile.ImageFile, num_bytes: int, name: str, kind: _Kind,
     """Refuse what could not be decoded faithfully, or not within the memory of an allowed image."""
     width, height = picture.size
     if not (1 <= width <= max_side_px and 1 <= height <= max_side_px):
-        remedy = "export it smaller, or raise ingest_data.max_side_px."
+        remedy = "export it smaller, or ingest it with a higher ingest_data.max_side_px."
         raise DataError(f"{name} is {width}x{height}; at most {max_side_px} px a side; {remedy}")
     if getattr(picture, "is_animated", False) or picture.get_format_mimetype() == "image/apng":
         raise DataError(f"{name} has several pages; one slice per file; export each page as a file of its own.")

@@ -62,7 +62,7 @@ class RawFiles(Protocol):
 def check_size(file: RawFile, limit_bytes: int) -> None:
     """Raise DataError if a file declares more bytes than may be read."""
     if file.size_bytes > limit_bytes:
-        remedy = "export it smaller, or raise ingest_data.max_side_px."
+        remedy = "export it smaller, or ingest it with a higher ingest_data.max_side_px."
         raise DataError(f"{show(file.path)} has {file.size_bytes} bytes; a slice needs at most {limit_bytes}; {remedy}")
 
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tumor_cascade.data.images import FORMATS, MASK_SUFFIX
@@ -97,12 +97,8 @@ def find_volumes(raw: RawFiles, name: str) -> tuple[list[VolumeFiles], list[Faul
             _add_images(raw, volume, images)
         else:
             lone += [VolumeFiles(file.path, {0: file}, is_patient=False) for file in images]
-    sorted_patients = [patients[patient] for patient in sorted(patients)]
-    for volume in sorted_patients:
-        in_order = sorted(volume.images.items())
-        volume.images.clear()
-        volume.images.update(in_order)
-    return [*sorted_patients, *lone], faults
+    in_order = [replace(volume, images=dict(sorted(volume.images.items()))) for _, volume in sorted(patients.items())]
+    return [*in_order, *lone], faults
 
 
 def find_number(file: RawFile, patient: str) -> int | None:

@@ -18,9 +18,9 @@ from tumor_cascade.evaluation.detection import bin_probabilities, tabulate_class
 from tumor_cascade.evaluation.gate import trace_thresholds
 from tumor_cascade.evaluation.metrics import flatten_summary, list_estimates, summarize_evaluation
 from tumor_cascade.evaluation.report import ReportContext, render_report
-from tumor_cascade.network_folder import CONFIG_NAME, hash_patient
+from tumor_cascade.network_folder import hash_patient
 from tumor_cascade.params import EvaluateCascadeParams
-from tumor_cascade.product import load_cascade, read_artifact_json
+from tumor_cascade.product import load_cascade, read_seen_patients
 from tumor_cascade.settings import choose_device
 from tumor_cascade.storage import atomic_dir, write_json
 
@@ -141,10 +141,7 @@ def check_strangers(cascade: Path, patients: Iterable[str]) -> None:
     Raises:
         DataError: Naming each of them.
     """
-    seen: set[str] = set()
-    for path in sorted(cascade.glob(f"*/*/{CONFIG_NAME}")):
-        config = read_artifact_json(path)
-        seen.update(*(config.get(part, []) for part in ("training_patients", "validation_patients")))
+    seen = set[str]().union(*read_seen_patients(cascade))
     known = [patient for patient in sorted(patients) if hash_patient(patient) in seen]
     if known:
         lines = [f"test patient {patient} was in training or validation." for patient in known]

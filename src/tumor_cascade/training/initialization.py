@@ -5,8 +5,8 @@ import os
 import tempfile
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -110,7 +110,7 @@ def download_weights(published: PublishedWeights, path: Path) -> None:
                 bar.update(len(chunk))
             out.flush()
             os.fsync(out.fileno())
-    except (URLError, OSError) as error:
+    except (HTTPException, OSError) as error:
         raise DataError(f"ImageNet weights: {published.url} cannot be reached ({error}). {remedy}") from error
     if digest.hexdigest() != published.sha256:
         raise DataError(
