@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 SOURCES := requirements.lock pyproject.toml
 STAMP := $(VENV)/.setup-$(TORCH)-$(shell cat $(SOURCES) | sha256sum | cut -c 1-12)
 # Where CPU builds of torch are; pip falls back to its configured indexes where this one cannot be reached.
-CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 15
+CPU_INDEX := --extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 15
 # Installed over a torch of unknown or other origin: the pin is the same for cpu and cuda.
 FORCE = $(if $(wildcard $(VENV)/.setup-$(TORCH)-*),,--force-reinstall)
 
@@ -35,7 +35,7 @@ $(STAMP):
 	else if [[ -n "$(FORCE)" ]]; then $(PIP) uninstall --yes torch; fi; $(PIP) install "$$pin"; fi
 	@$(PIP) install --no-deps --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@python -c "import torch" || { echo "This torch needs CUDA libraries. Try: make setup TORCH=cuda" >&2; exit 1; }
+	@python -c "import torch" || { echo "This torch needs CUDA libraries: the index of CPU builds was out of reach. Try again, or: make setup TORCH=cuda" >&2; exit 1; }
 	@rm -f $(VENV)/.setup-*
 	@touch $@
 

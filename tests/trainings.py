@@ -4,6 +4,7 @@ import hashlib
 import os
 import random
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tumor_cascade.data.split import write_splits
 from tumor_cascade.data.volumes import Volume, hash_pixels, write_volume
 from tumor_cascade.models.resunet import ResUNet
 from tumor_cascade.params import TrainClassifierParams, TrainSegmenterParams
+from tumor_cascade.stages.train_classifier import train_classifier
+from tumor_cascade.stages.train_segmenter import train_segmenter
 from tumor_cascade.training.checkpoints import lock_checkpoints
 from tumor_cascade.training.classification import ClassifierTraining
 from tumor_cascade.training.engine import FitResult, fit
@@ -161,6 +164,32 @@ def deal(rows: pd.DataFrame, num_folds: int) -> pd.DataFrame:
     splits = rows[["patient_id", "slice_index"]].assign(partition="development", fold=number % num_folds)
     splits.loc[is_test, ["partition", "fold"]] = ["test", -1]
     return splits
+
+
+@dataclass(frozen=True)
+class TrainedFolds:
+    """Artifacts of a made-up cohort and the networks of its two folds."""
+
+    data: dict[str, Path]
+    classifier: Path
+    segmenter: Path
+
+
+def list_outputs(folder: Path, noun: str) -> dict[str, Path]:
+    """Return a training's output paths under a folder, as its stage function names them."""
+    return {f"out_{noun}": folder / noun, "out_report": folder / "report", "out_metrics": folder / "metrics.json"}
+
+
+def train_folds(folder: Path) -> TrainedFolds:
+    """Train both networks of both folds, for a moment each."""
+    data = write_artifacts(folder)
+    classifier_params = make_classifier_params(max_epochs=1, learning_rate=1e-3)
+    for fold in (0, 1):
+        outputs = list_outputs(folder / "train_classifier" / f"fold-{fold}", "classifier")
+        train_classifier(classifier_params, fold=fold, **data, **outputs)
+        outputs = list_outputs(folder / "train_segmenter" / f"fold-{fold}", "segmenter")
+        train_segmenter(make_segmenter_params(max_epochs=4), fold=fold, **data, **outputs)
+    return TrainedFolds(data, folder / "train_classifier", folder / "train_segmenter")
 
 
 class KilledSegmenter(SegmenterTraining):

@@ -6,8 +6,8 @@ import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,29 +28,18 @@ def fsync_path(path: Path) -> None:
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any error it vanishes."""
-    sweep_leftovers(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    temporary = Path(name)
-    try:
+    with _make_temporary(path, is_dir=False) as temporary:
         yield temporary
         temporary.chmod(0o644)
         fsync_path(temporary)
         temporary.replace(path)
         fsync_path(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 @contextmanager
 def atomic_dir(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it replaces `path`, on any error `path` stays as it was."""
-    sweep_leftovers(path)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    descriptor = os.open(temporary, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
+    with _make_temporary(path, is_dir=True) as temporary:
         yield temporary
         for folder, _, names in os.walk(temporary):
             for path_inside in (Path(folder, name) for name in names):
@@ -59,8 +48,26 @@ def atomic_dir(path: Path) -> Iterator[Path]:
             Path(folder).chmod(0o755)
             fsync_path(Path(folder))
         replace_dir(temporary, path)
+
+
+@contextmanager
+def _make_temporary(path: Path, *, is_dir: bool) -> Iterator[Path]:
+    """Yield a new hidden file or folder beside `path`, locked while its writer lives; it is gone afterwards."""
+    sweep_leftovers(path)
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        temporary.mkdir(mode=0o700) if is_dir else temporary.touch(mode=0o600, exist_ok=False)
+        with contextlib.suppress(FileNotFoundError):  # another writer swept it away before it was locked: once more
+            descriptor = os.open(temporary, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if temporary.exists():
+                break
+            os.close(descriptor)
+    try:
+        yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         os.close(descriptor)
 
 
@@ -74,8 +81,12 @@ def sweep_leftovers(path: Path) -> None:
             continue  # gone meanwhile
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+            _remove(leftover)
         os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def replace_dir(new: Path, path: Path) -> None:

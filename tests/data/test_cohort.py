@@ -131,7 +131,7 @@ def test_read_cohort__needs_masks(tmp_path: Path) -> None:
 def test_read_cohort__checks_the_pixels(artifacts: dict[str, Path]) -> None:
     rows = read_manifest(artifacts["manifest"])
     write_manifest(rows.assign(image_sha256=rows["image_sha256"].iloc[::-1].to_numpy()), artifacts["manifest"])
-    with pytest.raises(DataError, match="AA_0000.npy: slice 0 has other pixels"):
+    with pytest.raises(DataError, match=r"AA_0000\.npy: slice 0 has other pixels"):
         read_cohort(artifacts["slices"], read_rows(artifacts["manifest"], artifacts["splits"]), PLAIN)
 
 

@@ -53,14 +53,14 @@ def test_read_volume__truncated_file(patient: tuple[Path, pd.DataFrame], num_byt
     folder, rows = patient
     path = volume_path(folder, "AA_0000")
     path.write_bytes(path.read_bytes()[:num_bytes])
-    with pytest.raises(DataError, match="AA_0000.npy cannot be read"):
+    with pytest.raises(DataError, match=r"AA_0000\.npy cannot be read"):
         read_volume(folder, rows)
 
 
 def test_read_volume__pickled_objects_are_not_loaded(patient: tuple[Path, pd.DataFrame]) -> None:
     folder, rows = patient
     np.save(volume_path(folder, "AA_0000"), np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="AA_0000.npy cannot be read"):
+    with pytest.raises(DataError, match=r"AA_0000\.npy cannot be read"):
         read_volume(folder, rows)
 
 
@@ -81,7 +81,7 @@ def test_read_volume__one_changed_pixel_is_found(patient: tuple[Path, pd.DataFra
     array = np.load(path)
     array[5, channel, 10, 10] ^= 1
     np.save(path, array)
-    with pytest.raises(DataError, match="AA_0000.npy: slice 5 has other pixels than the manifest's SHA-256"):
+    with pytest.raises(DataError, match=r"AA_0000\.npy: slice 5 has other pixels than the manifest's SHA-256"):
         read_volume(folder, rows)
 
 

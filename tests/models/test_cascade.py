@@ -124,9 +124,7 @@ def test_predict_volume__temperature_divides_the_logit() -> None:
 
 def test_predict_volume__ensembles_average_logits_and_mask_probabilities() -> None:
     # Level 130: logit 2 and, with the factor -0.5, logit -1.
-    classifiers, segmenters = (
-        [wrap(kind(factor)) for factor in (1.0, -0.5)] for kind in (BrightestFlair, FlairPixels)
-    )
+    classifiers, segmenters = ([wrap(kind(factor)) for factor in (1.0, -0.5)] for kind in (BrightestFlair, FlairPixels))
     prediction = Cascade(classifiers, segmenters, SETTINGS).predict_volume(make_volume(130))
     # Slice: sigmoid((2 - 1) / 2) = 0.622459. Pixel: (sigmoid(2) + sigmoid(-1)) / 2 = (0.880797 + 0.268941) / 2.
     assert prediction.probabilities[0] == pytest.approx(0.622459, abs=1e-5)

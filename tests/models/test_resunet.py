@@ -31,7 +31,7 @@ def test_forward__gives_one_logit_per_pixel(in_channels: int, height: int, width
 def test_forward__takes_multiples_of_its_depth(widths: list[int], multiple: int) -> None:
     network = build(widths=widths)
     assert network(torch.rand(2, 3, multiple, 2 * multiple)).shape[-2:] == (multiple, 2 * multiple)
-    with pytest.raises(RuntimeError, match="[Ss]izes of tensors must match"):
+    with pytest.raises(RuntimeError, match=r"[Ss]izes of tensors must match"):
         network(torch.rand(2, 3, 2 * multiple + 1, 2 * multiple))
 
 

@@ -29,7 +29,6 @@ def fit_in(folder: Path, role: str = "segmenter", **changes: Any) -> FitResult:
 @pytest.mark.parametrize(
     ("role", "changes", "num_kill_points"),
     [
-        ("segmenter", {}, 3 * NUM_STEPS_PER_EPOCH),
         ("segmenter", {"ema_decay": 0.9, "lr_schedule": "cosine"}, 3 * NUM_STEPS_PER_EPOCH),
         ("segmenter", {"ema_decay": 0.9, "precision": "bf16-mixed"}, 3 * NUM_STEPS_PER_EPOCH),
         ("classifier", {"ema_decay": 0.9, "lr_schedule": "cosine"}, 3 * 2),  # two validation batches an epoch
@@ -40,12 +39,12 @@ def test_fit__killed_and_started_again_ends_in_the_same_weights(
 ) -> None:
     undisturbed = run_training(role, changes, tmp_path / "undisturbed")
     assert undisturbed is not None
-    first, *others = choose_kill_steps(3, 1, num_kill_points)
+    first, *others = choose_kill_steps(2, 1, num_kill_points)
     assert run_training(role, changes, tmp_path / "killed", first) is None
     outcomes = [run_training(role, changes, tmp_path / "killed", step) for step in others]
     final = run_training(role, changes, tmp_path / "killed")
     assert final == undisturbed
-    assert {outcome for outcome in map(repr, outcomes)} <= {"None", repr(undisturbed)}
+    assert set(map(repr, outcomes)) <= {"None", repr(undisturbed)}
     # Started once more, it finds its finished checkpoint.
     assert run_training(role, changes, tmp_path / "killed", kill_step=1) == undisturbed
 

@@ -132,9 +132,7 @@ def test_tversky_loss__small_tumor_counts_as_much_as_large() -> None:
 @pytest.mark.parametrize("reduction", ["per_image", "per_batch"])
 @pytest.mark.parametrize("focal_exponent", [1.0, 0.75, 4 / 3])
 @pytest.mark.parametrize("smoothing", [1e-6, 1.0])
-def test_tversky_loss__gradients_are_finite_everywhere(
-    reduction: str, focal_exponent: float, smoothing: float
-) -> None:
+def test_tversky_loss__gradients_are_finite_everywhere(reduction: str, focal_exponent: float, smoothing: float) -> None:
     loss = make_loss(reduction=reduction, focal_exponent=focal_exponent, smoothing=smoothing, cross_entropy_weight=1.0)
     square = torch.zeros(1, 1, 8, 8)
     square[..., 2:5, 2:5] = 1

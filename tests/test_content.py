@@ -1,0 +1,175 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tumor_cascade.content import GLUE, PACKAGE_DIR, describe_content, find_code, find_imports, find_lock, find_module
+from tumor_cascade.params import STAGES
+from tumor_cascade.storage import canonical_json, hash_file, hash_path
+
+PARAMS = {"train_segmenter": {"widths": [4, 8], "seed": 1}, "fold": 0}
+
+
+def list_code(stage: str) -> list[str]:
+    return [path.relative_to(PACKAGE_DIR).as_posix() for path in find_code(f"tumor_cascade.stages.{stage}")]
+
+
+def test_find_code__follows_imports_through_modules() -> None:
+    segmenter, classifier = list_code("train_segmenter"), list_code("train_classifier")
+    shared = {"training/engine.py", "training/sampling.py", "data/augmentation.py", "data/volumes.py", "data/split.py"}
+    assert {"stages/train_segmenter.py", "models/resunet.py", "training/losses.py"} | shared <= set(segmenter)
+    assert {"stages/train_classifier.py", "models/classifier.py", "training/initialization.py"} | shared <= set(
+        classifier
+    )
+    # What the one needs is no part of the other: changing a segmenter leaves the classifier as it is.
+    assert not {"models/classifier.py", "training/initialization.py", "training/classification.py"} & set(segmenter)
+    assert not {"models/resunet.py", "training/losses.py", "training/segmentation.py"} & set(classifier)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_find_code__holds_the_stage_and_no_glue(stage: str) -> None:
+    code = list_code(stage)
+    assert f"stages/{stage}.py" in code
+    assert code == sorted(set(code))
+    assert not set(code) & set(GLUE)
+    assert not [name for name in code if name.endswith("__init__.py")]
+    others = {f"stages/{other}.py" for other in STAGES if other != stage}
+    assert not set(code) & others
+
+
+def test_find_code__assembly_does_not_depend_on_training() -> None:
+    assert not [name for name in list_code("assemble_cascade") if name.startswith("training/")]
+
+
+@pytest.mark.parametrize("name", GLUE)
+def test_glue__names_files_that_exist(name: str) -> None:
+    assert (PACKAGE_DIR / name).is_file()
+
+
+def test_find_imports__in_every_form(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "import json, tumor_cascade.errors\n"
+        "from tumor_cascade.data.volumes import Volume\n"
+        "from tumor_cascade.models import cascade, nothing\n"
+        "from numpy import array\n"
+        "def later():\n    from tumor_cascade import storage\n"
+    )
+    expected = {"errors", "data.volumes", "models", "models.cascade", "storage"}
+    assert find_imports(path) == {"tumor_cascade", *(f"tumor_cascade.{name}" for name in expected)}
+
+
+def test_find_module__file_package_or_nothing() -> None:
+    assert find_module("tumor_cascade.errors") == PACKAGE_DIR / "errors.py"
+    assert find_module("tumor_cascade.data") == PACKAGE_DIR / "data" / "__init__.py"
+    assert find_module("tumor_cascade.nothing") is None
+    assert find_module("json") is None
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "splits.parquet").write_text("who")
+    (tmp_path / "manifest.parquet").write_text("what")
+    return {"manifest": tmp_path / "manifest.parquet", "splits": tmp_path / "splits"}
+
+
+def test_describe_content__says_what_went_in(inputs: dict[str, Path]) -> None:
+    content = describe_content("train_segmenter", PARAMS, inputs)
+    assert set(content) == {"stage", "params", "inputs", "code", "lock", "content_id"}
+    assert content["inputs"] == {noun: hash_path(path) for noun, path in inputs.items()}
+    assert content["lock"] == hash_file(find_lock())
+    assert len(content["content_id"]) == 64
+    assert str(inputs["manifest"].parent) not in json.dumps(content)
+
+
+def test_describe_content__is_the_same_elsewhere(inputs: dict[str, Path], tmp_path: Path) -> None:
+    elsewhere = tmp_path / "some" / "where"
+    shutil.copytree(inputs["splits"], elsewhere / "dealt")
+    shutil.copy(inputs["manifest"], elsewhere / "table")
+    moved = {"splits": elsewhere / "dealt", "manifest": elsewhere / "table"}
+    first, second = (describe_content("train_segmenter", PARAMS, one) for one in (inputs, moved))
+    assert canonical_json(first) == canonical_json(second)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train_segmenter": {"widths": [4, 8], "seed": 2}, "fold": 0},
+        {"train_segmenter": {"widths": [8, 4], "seed": 1}, "fold": 0},
+        {"train_segmenter": {"widths": [4, 8], "seed": 1}, "fold": 1},
+        {"train_segmenter": {"widths": [4, 8], "seed": 1.0}, "fold": 0},
+    ],
+)
+def test_content_id__changes_with_params(inputs: dict[str, Path], changed: dict[str, object]) -> None:
+    before, after = (describe_content("train_segmenter", one, inputs)["content_id"] for one in (PARAMS, changed))
+    assert before != after
+
+
+def test_content_id__changes_with_stage_and_inputs(inputs: dict[str, Path]) -> None:
+    ids = {describe_content(stage, PARAMS, inputs)["content_id"] for stage in ("train_segmenter", "train_classifier")}
+    ids.add(describe_content("train_segmenter", PARAMS, {**inputs, "splits": inputs["manifest"]})["content_id"])
+    (inputs["splits"] / "splits.parquet").write_text("others")
+    ids.add(describe_content("train_segmenter", PARAMS, inputs)["content_id"])
+    assert len(ids) == 4
+
+
+def compute_in(root: Path, folder: Path) -> str:
+    """Return the content_id that a copy of the project computes, in a process that knows only the copy."""
+    code = (
+        "from pathlib import Path\nfrom tumor_cascade.content import describe_content, PACKAGE_DIR\n"
+        f"assert PACKAGE_DIR == Path({str(root / 'src' / 'tumor_cascade')!r}), PACKAGE_DIR\n"
+        "print(describe_content('train_segmenter', {'seed': 1}, {'manifest': Path('manifest')})['content_id'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run.stdout.strip()
+
+
+def test_content_id__changes_with_code_that_the_stage_needs(tmp_path: Path) -> None:
+    (tmp_path / "manifest").write_text("what")
+    roots = [tmp_path / "one" / "checkout", tmp_path / "two"]
+    for root in roots:
+        shutil.copytree(PACKAGE_DIR, root / "src" / "tumor_cascade", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(find_lock(), root / "requirements.lock")
+    before, elsewhere = (compute_in(root, tmp_path) for root in roots)
+    assert before == elsewhere
+
+    def is_changed_by(name: str) -> bool:
+        path = roots[0] / name
+        original = path.read_bytes()
+        path.write_bytes(original + b"\n# a remark\n")
+        after = compute_in(roots[0], tmp_path)
+        path.write_bytes(original)
+        return after != before
+
+    package = "src/tumor_cascade"
+    assert is_changed_by(f"{package}/training/losses.py")
+    assert is_changed_by(f"{package}/data/preprocessing.py")
+    assert is_changed_by("requirements.lock")
+    assert not is_changed_by(f"{package}/models/cascade.py")  # no part of a training
+    for glue in ("cli.py", "storage.py", "training/__init__.py"):
+        assert not is_changed_by(f"{package}/{glue}")
+
+
+def test_find_lock__beside_an_installed_package(tmp_path: Path) -> None:
+    # In an image there is no checkout around the package.
+    package = tmp_path / "site-packages" / "tumor_cascade"
+    shutil.copytree(PACKAGE_DIR, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from tumor_cascade.content import find_lock; print(find_lock())"
+    run = [sys.executable, "-c", code]
+    env = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    missing = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert missing.returncode == 1 and "requirements.lock stands in neither of" in missing.stderr
+    shutil.copy(find_lock(), package)
+    found = subprocess.run(run, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(package / "requirements.lock")
