@@ -53,7 +53,7 @@ def test_find_acquaintance__invented_ids_are_not_compared(tmp_path: Path) -> Non
 def test_find_acquaintance__product_that_does_not_tell(tmp_path: Path) -> None:
     cascade = write_product(tmp_path, gate_threshold=0.5)
     write_json(cascade / "classifiers" / "fold-0" / "config.json", {"role": "classifier"})
-    with pytest.raises(DataError, match=r"does not say what it was trained on .*training_patients.*; make it again"):
+    with pytest.raises(DataError, match=r"does not say whom it has learned from .*training_patients.*; make it again"):
         find_acquaintance(cascade, MANIFEST)
 
 

@@ -122,7 +122,7 @@ def test_load_cascade__finds_all_networks_of_a_role(product: Path) -> None:
 @pytest.mark.parametrize("role", ["classifiers", "segmenters"])
 def test_load_cascade__a_role_is_missing(product: Path, role: str) -> None:
     shutil.rmtree(product / role)
-    with pytest.raises(DataError, match="cascade cascade: cascade.json does not fit .*at least one network per role"):
+    with pytest.raises(DataError, match=r"cascade cascade: cascade\.json does not fit .*at least one network per role"):
         load_cascade(product)
 
 
@@ -168,7 +168,7 @@ def test_find_networks__passes_over_what_a_killed_write_left(tmp_path: Path) -> 
 
 def test_find_networks__names_every_missing_fold(tmp_path: Path) -> None:
     folder = make_trained(tmp_path, "fold-0/segmenter", "fold-1/.segmenter.abc.tmp")
-    with pytest.raises(DataError, match="has no network of fold 1, 3; train it, or change assemble_cascade.folds"):
+    with pytest.raises(DataError, match=r"has no network of fold 1, 3; train it, or change assemble_cascade\.folds"):
         find_networks(folder, [0, 1, 3])
 
 

@@ -44,13 +44,13 @@ def own(trained: TrainedFolds, tmp_path: Path) -> TrainedFolds:
     return TrainedFolds(data, folder / trained.classifier.name, folder / trained.segmenter.name)
 
 
-def assemble(folds: TrainedFolds, out: Path, **changes: Any) -> dict[str, Any]:
+def assemble(networks: TrainedFolds, out: Path, **changes: Any) -> dict[str, Any]:
     """Assemble into a folder and return the metrics."""
     assemble_cascade(
         AssembleCascadeParams(**{**PARAMS, **changes}),
-        classifier=folds.classifier,
-        segmenter=folds.segmenter,
-        **folds.data,
+        classifier=networks.classifier,
+        segmenter=networks.segmenter,
+        **networks.data,
         out_cascade=out / "cascade",
         out_report=out / "report",
         out_metrics=out / "metrics.json",

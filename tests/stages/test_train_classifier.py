@@ -78,16 +78,13 @@ def test_train_classifier__other_weights_are_other_content(data: dict[str, Path]
     for seed in (1, 2):
         make_own_weights(path, seed=seed)
         ids.add(train_into(tmp_path / "out", data, initialization=str(path))["content_id"])
-    ids.add(train_into(tmp_path / "out", data)["content_id"])
-    assert len(ids) == 3
+    assert len(ids) == 2
 
 
 def test_train_classifier__weights_of_another_network(data: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     make_own_weights(path, "resnet50")
-    with pytest.raises(
-        DataError, match=r"(?s)weights own\.safetensors are none of a resnet18 .*Give others, or change"
-    ):
+    with pytest.raises(DataError, match=r"(?s)weights own\.safetensors are none of a resnet18 .*Give others"):
         train_into(tmp_path / "out", data, initialization=str(path))
     assert not (tmp_path / "out").exists()
 

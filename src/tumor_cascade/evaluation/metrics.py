@@ -11,17 +11,34 @@ from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Summary
 from tumor_cascade.params import EvaluateCascadeParams
 
 SPLIT = "test"
-# Metrics whose interval stands in metrics.json too; the report's estimates.json has all.
-HEADLINES = (
-    "volume_dice",
-    "slice_dice",
-    "pooled_dice",
-    "auroc",
-    "sensitivity",
-    "specificity",
-    "accuracy",
-    "gate_volume_dice_gain",
-)
+# What metrics.json holds, short enough to be compared by eye; the report's estimates.json has every metric.
+WITH_BOUNDS = {
+    "cascade": (
+        "volume_dice",
+        "slice_dice",
+        "auroc",
+        "accuracy",
+        "sensitivity",
+        "specificity",
+        "gate_volume_dice_gain",
+    ),
+    "segmenter": ("volume_dice",),
+    "oracle": ("volume_dice",),
+}
+PLAIN = {
+    "cascade": (
+        "num_patients",
+        "num_slices",
+        "num_tumor_slices",
+        "average_precision",
+        "pooled_dice",
+        "hd95_px",
+        "lesion_sensitivity",
+        "false_lesions_per_volume",
+        "gate_skipped_slice_share",
+    ),
+    "segmenter": ("slice_dice", "pooled_dice"),
+}
 NUM_DIGITS = 6  # more would be noise of the order in which floats are added
 
 
@@ -48,14 +65,17 @@ def summarize_evaluation(evaluation: Evaluation, params: EvaluateCascadeParams) 
 
 
 def flatten_summary(summary: Summary) -> dict[str, float | int | None]:
-    """Return metrics as plain JSON numbers; a headline's bounds stand beside it as `<name>_low` and `<name>_high`."""
+    """Return the headline metrics as plain JSON numbers; bounds stand beside them as `<name>_low` and `<name>_high`."""
     flat: dict[str, float | int | None] = {}
-    for name, value in summary.items():
-        if isinstance(value, Estimate):
-            bounds = {f"{name}_low": value.low, f"{name}_high": value.high}
-            flat |= {name: value.value, **(bounds if name.split(f"/{SPLIT}_")[1] in HEADLINES else {})}
-        else:
-            flat[name] = value
+    for model, names in WITH_BOUNDS.items():
+        for name in (f"{model}/{SPLIT}_{name}" for name in names):
+            estimate = summary[name]
+            assert isinstance(estimate, Estimate)
+            flat |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    for model, names in PLAIN.items():
+        for name in (f"{model}/{SPLIT}_{name}" for name in names):
+            value = summary[name]
+            flat[name] = value.value if isinstance(value, Estimate) else value
     return {name: round_value(value) for name, value in flat.items()}
 
 
