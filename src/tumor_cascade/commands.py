@@ -45,7 +45,7 @@ def configure(preset: str, overrides: tuple[str, ...], params_path: Path) -> Non
     changes = write_params(preset, params_path, overrides)
     for change in changes:
         click.echo(change)
-    click.echo(f"{params_path}: preset {preset}, {len(changes)} values changed.")
+    click.echo(f"{params_path}: preset {preset}" + ("" if changes else ", unchanged"))
 
 
 @click.command(
@@ -178,4 +178,23 @@ def check(out: Path) -> None:
     raise SystemExit(1 if stale else 0)
 
 
-COMMANDS = (configure, phantom, predict, evaluate, results)
+@click.command(
+    short_help="Name the folder or bucket that `dvc push` and `dvc pull` use.",
+    epilog=format_examples(
+        "remote /mnt/results", "remote s3://bucket/tumor-cascade --endpoint-url https://s3.example.org"
+    ),
+)
+@click.argument("url")
+@click.option("--endpoint-url", help="Of an S3 server other than Amazon's.")
+def remote(url: str, endpoint_url: str | None) -> None:
+    """Make URL, a folder or s3://bucket/path, the default DVC remote in .dvc/config.
+
+    Credentials stay in the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY.
+    """
+    from tumor_cascade.remote import configure_remote
+
+    configure_remote(url, endpoint_url)
+    click.echo(f"{url}: remote of dvc push and dvc pull")
+
+
+COMMANDS = (configure, phantom, predict, evaluate, remote, results)

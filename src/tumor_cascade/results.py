@@ -153,7 +153,9 @@ def render_page(facts: dict[str, Any]) -> str:
 
 
 def format_metric(metrics: dict[str, Any], key: str) -> str:
-    """Return a metric with its interval where it has one."""
+    """Return a metric with its interval where it has one; a dash where it is undefined."""
+    if metrics.get(key) is None:
+        return "-"
     low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
     interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     return f"{metrics[key]:.3f}{interval}"

@@ -21,7 +21,7 @@ from tumor_cascade.models.cascade import (
 )
 from tumor_cascade.models.classifier import TumorClassifier
 from tumor_cascade.models.resunet import ResUNet
-from tumor_cascade.models.scoring import ScoringNetwork
+from tumor_cascade.models.scoring import ScoringNetwork, score_slices
 
 SETTINGS = CascadeSettings(
     temperature=1.0,
@@ -220,6 +220,15 @@ def test_calibrate_logits__literals() -> None:
     # sigmoid(1) = 0.731059
     np.testing.assert_allclose(probabilities, [0, 0.268941, 0.5, 0.731059, 1], atol=1e-6)
     assert probabilities.dtype == np.float32
+
+
+def test_predict_volume__probabilities_are_the_calibrated_logits_to_the_last_bit() -> None:
+    # A gate threshold is chosen among calibrated logits; its own slice has to reach it again.
+    cascade = make_cascade(replace(SETTINGS, temperature=1.7))
+    volume = make_volume(*range(100, 156))
+    with torch.inference_mode():
+        logits = score_slices(cascade.classifiers[0], torch.from_numpy(volume), has_flip_averaging=False)
+    np.testing.assert_array_equal(cascade.predict_volume(volume).probabilities, calibrate_logits(logits, 1.7))
 
 
 def test_measure_entropy__literals() -> None:

@@ -1,0 +1,142 @@
+import ast
+import copy
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from pipeline import ROOT
+from tumor_cascade.configuration import BASE, PRESETS, PRESETS_DIR, build_preset
+from tumor_cascade.content import PACKAGE_DIR
+from tumor_cascade.errors import ParamsError
+from tumor_cascade.params import Params, parse_params
+
+# Names that say it all; every other field has a description.
+OBVIOUS = {
+    "adam_epsilon", "batch_size", "confidence", "dropout", "flip_probability", "has_only_largest_component",
+    "input_size_px", "learning_rate", "loss", "lr_schedule", "max_epochs", "max_rotation_deg", "network", "normalization",
+    "optimizer", "precision", "reduction", "seed", "surface_tolerances_px", "training_slices", "weight_decay",
+}  # fmt: skip
+Leaf = tuple[str, ...]
+
+
+def list_fields(model: type[BaseModel], prefix: Leaf = ()) -> Iterator[tuple[Leaf, str | None]]:
+    """Yield path and description of each value in the schema."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from list_fields(field.annotation, (*prefix, name))
+        else:
+            yield (*prefix, name), field.description
+
+
+def flatten(values: dict[str, Any], prefix: Leaf = ()) -> dict[Leaf, Any]:
+    flat: dict[Leaf, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, (*prefix, name)) if isinstance(value, dict) else {(*prefix, name): value}
+    return flat
+
+
+def replace(values: dict[str, Any], leaf: Leaf, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(values)
+    section = changed
+    for name in leaf[:-1]:
+        section = section[name]
+    section[leaf[-1]] = value
+    return changed
+
+
+FIELDS = dict(list_fields(Params))
+PHANTOM = build_preset(BASE)
+
+
+def test_params__every_field_is_described_or_obvious() -> None:
+    assert not [leaf for leaf, description in FIELDS.items() if not description and leaf[-1] not in OBVIOUS]
+
+
+def test_params__every_field_is_used() -> None:
+    used: set[str] = set()
+    for path in PACKAGE_DIR.rglob("*.py"):
+        if path.name != "params.py":
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+            used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+            used |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert not [".".join(leaf) for leaf in FIELDS if leaf[-1] not in used]
+
+
+def test_params__no_field_has_a_default() -> None:
+    def list_models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+        yield model
+        for field in model.model_fields.values():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from list_models(field.annotation)
+
+    fields = [(name, field) for model in list_models(Params) for name, field in model.model_fields.items()]
+    assert not [name for name, field in fields if not field.is_required()]
+
+
+@pytest.mark.parametrize("leaf", FIELDS, ids=".".join)
+def test_parse_params__a_value_of_a_wrong_type_is_named(leaf: Leaf) -> None:
+    with pytest.raises(ParamsError, match=rf"^test: {'[.]'.join(leaf)} is {{'no': 'value'}}; "):
+        parse_params(replace(PHANTOM, leaf, {"no": "value"}), "test")
+
+
+@pytest.mark.parametrize(
+    "leaf", [leaf for leaf in FIELDS if isinstance(flatten(PHANTOM)[leaf], int | float)], ids=".".join
+)
+def test_parse_params__a_number_as_text_is_refused(leaf: Leaf) -> None:
+    with pytest.raises(ParamsError, match=rf"test: {'[.]'.join(leaf)} is '1'; input should be a valid"):
+        parse_params(replace(PHANTOM, leaf, "1"), "test")
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "message"),
+    [
+        (
+            ("train_segmenter", "fn_weight"),
+            1.4,
+            "train_segmenter.fn_weight is 1.4; input should be less than or equal to 1",
+        ),
+        (("train_segmenter", "widths"), [16], "train_segmenter.widths is .16.; list should have at least 2 items"),
+        (("train_classifier", "network"), "vgg", "network is 'vgg'; input should be 'resnet18' or 'resnet50'"),
+        (("validate_data", "tumor_pixel_share"), [0.3, 0.1], "tumor_pixel_share is .0.3, 0.1.; must be .low, high."),
+        (("assemble_cascade", "folds"), [5], "assemble_cascade.folds is .5.; must be different numbers from 0 to 4"),
+        (("split_data", "unknown"), 1, "split_data.unknown extra inputs are not permitted"),
+        (("unknown",), {}, "unknown extra inputs are not permitted"),
+    ],
+)
+def test_parse_params__a_broken_rule_is_named_with_its_value(leaf: Leaf, value: Any, message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        parse_params(replace(PHANTOM, leaf, value), "test")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets__are_valid(name: str) -> None:
+    parse_params(build_preset(name), name)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != BASE])
+def test_presets__are_sparse_overlays_of_the_base(name: str) -> None:
+    overlay = flatten(YAML(typ="safe", pure=True).load(PRESETS_DIR / f"{name}.yaml"))
+    base = flatten(PHANTOM)
+    assert set(overlay) <= set(base)
+    assert not [".".join(leaf) for leaf, value in overlay.items() if value == base[leaf]], "the base says so already"
+
+
+def test_presets__the_four_that_the_readme_names() -> None:
+    assert set(PRESETS) == {"lgg", "lgg-cpu", "phantom", "smoke"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in readme for name in PRESETS)
+
+
+def test_presets__committed_params_are_the_phantom_preset() -> None:
+    def show(path: str) -> bytes:
+        done = subprocess.run(["git", "show", f"HEAD:{path}"], cwd=ROOT, capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no committed {path} to compare")
+        return done.stdout
+
+    # The working copy may be any preset: people configure, then test.
+    assert show("params.yaml") == show("src/tumor_cascade/presets/phantom.yaml")

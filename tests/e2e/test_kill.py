@@ -1,0 +1,268 @@
+"""kill -9 at any moment, of anything, and the same final hashes as an undisturbed run.
+
+Prints the steps at which it killed; TEST_KILL_SEED=<printed seed> chooses them again.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tumor_cascade.configuration import configure
+from tumor_cascade.storage import hash_file
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MIN_TRAINING_S = 60
+FIRST_NUM_EPOCHS = 24
+TIMEOUT_S = 300
+# Batch norm, averaging, a schedule, dropped sequences and noise: all state and all randomness that a resume could lose.
+OVERRIDES = (
+    "train_segmenter.widths=[8, 16, 32, 64, 128]",
+    "train_segmenter.lr_schedule=cosine",
+    "train_segmenter.ema_decay=0.9",
+    "train_segmenter.early_stopping_patience=1000",
+)
+OUTPUTS = {
+    "ingest_data": ("slices", "manifest.parquet"),
+    "split_data": ("splits", "metrics.json"),
+    "train_segmenter/fold-0": ("segmenter", "report", "metrics.json"),
+}
+# Lightning takes callbacks from installed packages: this one, on the path of the child alone, tells the step.
+STEP_LOG = """
+import os, time
+from pytorch_lightning import Callback
+
+class StepLog(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        with open(os.environ["TEST_STEP_LOG"], "a") as log:
+            log.write(f"{os.getpid()} {trainer.global_step} {time.monotonic()}\\n")
+"""
+ENTRY_POINTS = "[pytorch_lightning.callbacks_factory]\nstep_log = step_log:StepLog\n"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@dataclass
+class Workplace:
+    """A copy of the project to run in, and its step log."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def step_log(self) -> Path:
+        return self.folder / "steps.log"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts"
+
+    def read_steps(self) -> list[tuple[int, int, float]]:
+        """Return process, optimizer step and time of all steps so far."""
+        lines = self.step_log.read_text().splitlines() if self.step_log.exists() else []
+        return [(int(pid), int(step), float(at)) for pid, step, at in map(str.split, lines)]
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command of the environment in a process group of its own; output goes to output.log."""
+        with (self.folder / "output.log").open("ab") as log:
+            return subprocess.Popen(
+                [str(Path(sys.executable).parent / command[0]), *command[1:]],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def run(self, *command: str) -> None:
+        """Run a command to its end; it must succeed."""
+        assert self.start(*command).wait(TIMEOUT_S) == 0, (self.folder / "output.log").read_text()[-3000:]
+
+
+def make_workplace(folder: Path, num_epochs: int) -> Workplace:
+    folder.mkdir(parents=True)
+    for name in ("dvc.yaml", ".dvcignore", "requirements.lock"):
+        shutil.copy(REPOSITORY / name, folder)
+    shutil.copytree(REPOSITORY / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data" / "raw").mkdir(parents=True)
+    configure("smoke", folder / "params.yaml", (*OVERRIDES, f"train_segmenter.max_epochs={num_epochs}"))
+    plugin = folder / "plugin"
+    (plugin / "step_log-1.dist-info").mkdir(parents=True)
+    (plugin / "step_log.py").write_text(STEP_LOG)
+    (plugin / "step_log-1.dist-info" / "entry_points.txt").write_text(ENTRY_POINTS)
+    (plugin / "step_log-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: step_log\nVersion: 1\n")
+    workplace = Workplace(folder)
+    workplace.environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{folder / 'src'}{os.pathsep}{plugin}",
+        "TEST_STEP_LOG": str(workplace.step_log),
+        "TUMOR_CASCADE_NUM_THREADS": "1",
+        "TUMOR_CASCADE_DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(folder / "site-cache"),
+    }
+    return workplace
+
+
+def hash_outputs(workplace: Workplace) -> dict[str, str]:
+    """Return the SHA-256 of every output file of the three stages, and of nothing that is missing."""
+    digests = {}
+    for stage, names in OUTPUTS.items():
+        for name in names:
+            path = workplace.artifacts / stage / name
+            files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+            assert files, path
+            digests.update({one.relative_to(workplace.artifacts).as_posix(): hash_file(one) for one in files})
+    return digests
+
+
+def run_undisturbed(folder: Path) -> tuple[Workplace, int]:
+    """Run the stages by themselves, one command each, with a training of at least a minute; return its epochs."""
+    num_epochs = FIRST_NUM_EPOCHS
+    while True:
+        workplace = make_workplace(folder / f"undisturbed-{num_epochs}", num_epochs)
+        data, split, train = (workplace.artifacts / name for name in ("ingest_data", "split_data", "train_segmenter"))
+        inputs = ["--slices", f"{data}/slices", "--manifest", f"{data}/manifest.parquet"]
+        ingest_outputs = ["--out-slices", f"{data}/slices", "--out-manifest", f"{data}/manifest.parquet"]
+        workplace.run("tumor-cascade", "ingest_data", "--raw", "data/raw", *ingest_outputs)
+        split_outputs = ["--out-splits", f"{split}/splits", "--out-metrics", f"{split}/metrics.json"]
+        workplace.run("tumor-cascade", "split_data", *inputs, *split_outputs)
+        out = train / "fold-0"
+        outputs = ["--out-segmenter", f"{out}/segmenter", "--out-report", f"{out}/report"]
+        inputs += ["--splits", f"{split}/splits", "--fold", "0"]
+        workplace.run("tumor-cascade", "train_segmenter", *inputs, *outputs, "--out-metrics", f"{out}/metrics.json")
+        steps = workplace.read_steps()
+        duration_s = steps[-1][2] - steps[0][2]
+        if duration_s >= MIN_TRAINING_S:
+            print(f"undisturbed training: {duration_s:.0f} s, {steps[-1][1]} steps, {num_epochs} epochs")
+            return workplace, num_epochs
+        num_epochs = int(num_epochs * 1.3 * MIN_TRAINING_S / duration_s) + 1
+
+
+def wait_until(is_reached: Callable[[], object], process: subprocess.Popen[bytes], workplace: Workplace) -> None:
+    """Wait for a moment in the life of a running process."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not is_reached():
+        assert process.poll() is None, (workplace.folder / "output.log").read_text()[-3000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def reach_step(workplace: Workplace, process: subprocess.Popen[bytes], wanted: int) -> int:
+    """Wait until this process trains and has reached a step; return the trainer's process id."""
+    num_before = len(workplace.read_steps())
+    wait_until(lambda: any(step >= wanted for _, step, _ in workplace.read_steps()[num_before:]), process, workplace)
+    return workplace.read_steps()[-1][0]
+
+
+def find_stage(dvc: subprocess.Popen[bytes], stage: str) -> int | None:
+    """Return the process id of a stage that dvc runs."""
+    for child in psutil.Process(dvc.pid).children(recursive=True):
+        try:
+            if child.name() != "sh" and stage in child.cmdline():
+                return child.pid
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def list_leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*.tmp") if path.is_file() or path.is_dir()]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[str], None]]:
+    """Print past pytest's capture: what was killed is part of the result."""
+
+    def write(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}", end="", flush=True)
+
+    yield write
+
+
+def test_kill__same_hashes_as_an_undisturbed_run(tmp_path: Path, say: Callable[[str], None]) -> None:
+    seed = int(os.environ.get("TEST_KILL_SEED", random.SystemRandom().randrange(10**6)))
+    rng = random.Random(seed)
+    say(f"TEST_KILL_SEED={seed}")
+    undisturbed, num_epochs = run_undisturbed(tmp_path)
+    steps = undisturbed.read_steps()
+    num_steps, duration_s = steps[-1][1], steps[-1][2] - steps[0][2]
+    say(f"undisturbed: {num_steps} steps in {num_epochs} epochs, {duration_s:.0f} s")
+
+    killed = make_workplace(tmp_path / "killed", num_epochs)
+    killed.run("dvc", "init", "--no-scm", "--quiet")
+
+    def repro() -> subprocess.Popen[bytes]:
+        return killed.start("dvc", "repro", "train_segmenter")
+
+    def draw_step(low: float, high: float) -> int:
+        return rng.randint(int(low * num_steps), int(high * num_steps))
+
+    def say_killed(what: str) -> None:
+        say(f"killed {what} at step {killed.read_steps()[-1][1]} of {num_steps}")
+
+    # The stage, while it ingests.
+    num_volumes, dvc = rng.randint(1, 15), repro()
+    data = killed.artifacts / "ingest_data"
+    wait_until(lambda: len(list(data.glob(".slices.*.tmp/*.npy"))) >= num_volumes, dvc, killed)
+    pid = find_stage(dvc, "ingest_data")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert dvc.wait(TIMEOUT_S) != 0
+    say(f"killed the stage while it ingested, after {num_volumes} of 16 patients")
+    assert not (data / "slices").exists() and not (data / "manifest.parquet").exists()
+
+    # The stage, while it trains.
+    dvc = repro()
+    os.kill(reach_step(killed, dvc, draw_step(0.02, 0.15)), signal.SIGKILL)
+    assert dvc.wait(TIMEOUT_S) != 0
+    say_killed("the stage")
+    assert not list_leftovers(data)  # what the killed ingest had left is swept away
+
+    # The whole group.
+    dvc = repro()
+    trainer = reach_step(killed, dvc, draw_step(0.15, 0.3))
+    os.killpg(dvc.pid, signal.SIGKILL)
+    dvc.wait(TIMEOUT_S)
+    wait_until(lambda: not psutil.pid_exists(trainer), subprocess.Popen(["sleep", "30"]), killed)
+    say_killed("the whole group")
+
+    # The stage, inside a checkpoint write.
+    checkpoints = killed.folder / "checkpoints"
+    for attempt in range(1, 6):
+        dvc = repro()
+        trainer = reach_step(killed, dvc, draw_step(0.3, 0.4))
+        wait_until(lambda: any(path.stat().st_size for path in list_leftovers(checkpoints)), dvc, killed)
+        os.kill(trainer, signal.SIGKILL)
+        assert dvc.wait(TIMEOUT_S) != 0
+        halves = [path.stat().st_size for path in list_leftovers(checkpoints)]
+        if halves:
+            say_killed(f"the stage inside a checkpoint write, {halves[0]} bytes of it written (attempt {attempt}),")
+            break
+    assert halves
+
+    # The parent alone: its trainer lives on, and the next start waits for it.
+    dvc = repro()
+    trainer = reach_step(killed, dvc, draw_step(0.45, 0.5))
+    os.kill(dvc.pid, signal.SIGKILL)
+    dvc.wait(TIMEOUT_S)
+    say_killed("the dvc parent")
+    assert psutil.pid_exists(trainer)
+    killed.run("dvc", "repro", "train_segmenter")
+    assert "another process trains the same content; waiting" in (killed.folder / "output.log").read_text()
+
+    assert hash_outputs(killed) == hash_outputs(undisturbed)
+    assert not list_leftovers(killed.artifacts) and not list_leftovers(checkpoints)
+    say("same hashes\n")

@@ -1,0 +1,91 @@
+"""Result pages and the check that names stale ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tumor_cascade.configuration import configure
+from tumor_cascade.content import find_lock, hash_code
+from tumor_cascade.errors import DataError
+from tumor_cascade.params import STAGES
+from tumor_cascade.results import CONTENT_FILES, FIGURES, README_MARKS, find_stale_results, publish_results
+from tumor_cascade.storage import hash_file, write_json
+
+METRICS = {
+    "cascade/test_num_patients": 4,
+    "cascade/test_num_slices": 60,
+    "cascade/test_num_tumor_slices": 22,
+    "cascade/test_volume_dice": 0.76573,
+    "cascade/test_volume_dice_low": 0.66143,
+    "cascade/test_volume_dice_high": 0.85411,
+    "cascade/test_slice_dice": 0.7,
+    "cascade/test_auroc": 0.9,
+    "cascade/test_accuracy": None,  # undefined
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> dict[str, Any]:
+    """Artifacts of a finished `smoke` run of today's code, as far as a page reads them."""
+    artifacts = tmp_path / "artifacts"
+    configure("smoke", tmp_path / "params.yaml")
+    for stage in STAGES:
+        content = {"content_id": "c0ffee" * 10, "code": hash_code(stage), "lock": hash_file(find_lock())}
+        write_json(artifacts / CONTENT_FILES[stage].replace("*", "0"), content)
+    for role in ("classifier", "segmenter"):
+        report = artifacts / f"train_{role}" / "fold-0" / "report"
+        report.mkdir()
+        (report / "curves.png").write_bytes(b"png")
+    figures = artifacts / "evaluate_cascade" / "report" / "figures"
+    figures.mkdir()
+    for figure in FIGURES:
+        (figures / f"{figure}.png").write_bytes(b"png")
+    write_json(artifacts / "evaluate_cascade" / "metrics.json", METRICS)
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n" + "\nold table\n".join(README_MARKS) + "\nafter\n")
+    return {
+        "artifacts": artifacts,
+        "params_path": tmp_path / "params.yaml",
+        "out_dir": tmp_path / "docs",
+        "readme": readme,
+    }
+
+
+def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
+    page = publish_results("smoke", **run).read_text()
+    assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
+    assert "Slice accuracy" not in page  # undefined on these data
+    assert "`content_id` `c0ffeec0ffeec0ff`" in page
+    assert "4 patients, 60 slices, 22 with tumor" in page
+    assert "generated phantoms" in page
+    readme = run["readme"].read_text()
+    assert "old table" not in readme
+    assert readme.startswith("before\n") and readme.endswith("\nafter\n")
+    assert "0.766 [0.661, 0.854] | 0.700 | 0.900 | - |" in readme
+    assert find_stale_results(run["out_dir"]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda facts: facts["code"].update(train_segmenter="0"), "other code of train_segmenter$"),
+        (lambda facts: facts["params"]["split_data"].update(seed=99), "other params of split_data$"),
+        (lambda facts: facts.update(lock="0"), "other lock file$"),
+    ],
+)
+def test_find_stale_results__names_what_differs(run: dict[str, Any], change: Any, reason: str) -> None:
+    path = publish_results("smoke", **run).parent / "results.json"
+    facts = json.loads(path.read_text())
+    change(facts)
+    write_json(path, facts)
+    [line] = find_stale_results(run["out_dir"])
+    assert line.split(": ")[1] == reason.rstrip("$")
+
+
+def test_publish_results__unfinished_run(run: dict[str, Any]) -> None:
+    (run["artifacts"] / CONTENT_FILES["assemble_cascade"]).unlink()
+    with pytest.raises(DataError, match="no output of assemble_cascade; run `dvc repro`"):
+        publish_results("smoke", **run)
+    assert not run["out_dir"].exists()
