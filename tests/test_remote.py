@@ -59,5 +59,5 @@ def test_configure_remote__a_wrong_url_changes_nothing(
 
 
 def test_configure_remote__outside_a_dvc_repository(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="you are not inside of a DVC repository"):
+    with pytest.raises(ParamsError, match="Not inside a DVC repo"):
         configure_remote("/mnt/results", repository=tmp_path)

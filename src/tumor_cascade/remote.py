@@ -39,7 +39,7 @@ def configure_remote(url: str, endpoint_url: str | None = None, repository: Path
 
 
 def _run_dvc(repository: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "dvc", *arguments, "--quiet"]
+    command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr or done.stdout).strip().removeprefix("ERROR: ")

@@ -15,11 +15,10 @@ def parse_stage(stage: PipelineStage) -> dict[str, object]:
 @pytest.mark.parametrize("stage", read_pipeline(), ids=lambda stage: " ".join(stage.arguments[1:4]))
 def test_dvc_commands__parse_and_agree_with_deps_and_outs(stage: PipelineStage) -> None:
     flags = {name: str(value) for name, value in parse_stage(stage).items()}
-    inputs = [
-        value for name, value in flags.items() if not name.startswith("out_") and name not in ("params_path", "fold")
-    ]
-    assert set(inputs) <= set(stage.deps), "an input flag names no dep"
-    assert sorted(value for name, value in flags.items() if name.startswith("out_")) == sorted(stage.outs)
+    outs = {name: value for name, value in flags.items() if name.startswith("out_")}
+    inputs = {name: value for name, value in flags.items() if name not in (*outs, "params_path", "fold")}
+    assert set(inputs.values()) <= set(stage.deps), "an input flag names no dep"
+    assert sorted(outs.values()) == sorted(stage.outs)
     assert flags["params_path"] == "params.yaml"
 
 

@@ -47,12 +47,8 @@ def test_stages__module_holds_the_function_of_its_name(stage: str) -> None:
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert stage in functions, f"stages/{stage}.py must define {stage}()"
     interface = INTERFACES[stage]
-    flags = {
-        *interface.inputs,
-        *(f"out_{noun}" for noun in interface.outputs),
-        *(["fold"] if interface.has_fold else []),
-    }
-    assert {argument.arg for argument in functions[stage].args.kwonlyargs} == flags
+    flags = [*interface.inputs, *(f"out_{noun}" for noun in interface.outputs), *["fold"] * interface.has_fold]
+    assert {argument.arg for argument in functions[stage].args.kwonlyargs} == set(flags)
 
 
 def test_stages__package_has_them_all() -> None:
