@@ -43,7 +43,7 @@ def test_build_preset__one_augmentation_changes_alone() -> None:
         ("train_segmenter.seed=[", r"the value is no valid YAML; quote it"),
         (
             "train_segmenter.fn_weight=1.4",
-            r"^preset phantom --set .*fn_weight is 1.4; input should be",
+            r"^preset phantom --set .*fn_weight is 1.4; must be less than",
         ),
     ],
 )

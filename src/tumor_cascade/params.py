@@ -3,12 +3,13 @@
 Values stand in params.yaml alone; this module gives each a type, a range and a description.
 """
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -277,13 +278,18 @@ def _check(schema: type[S], values: Any, origin: str, prefix: tuple[str, ...]) -
     try:
         checked = schema.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for fault in error.errors(include_url=False):
-            where = ".".join(map(str, (*prefix, *fault["loc"])))
-            if fault["type"] == "value_error":
-                lines.append(f"{origin}: {fault['ctx']['error']}.")
-                continue
-            shown = "" if fault["type"] in ("missing", "extra_forbidden") else f" is {fault['input']!r};"
-            lines.append(f"{origin}: {where}{shown} {fault['msg'][0].lower()}{fault['msg'][1:]}.")
-        raise ParamsError("\n".join(lines)) from error
+        faults = (_explain(fault, ".".join(map(str, (*prefix, *fault["loc"])))) for fault in error.errors())
+        raise ParamsError("\n".join(f"{origin}: {text}." for text in faults)) from error
     return checked
+
+
+def _explain(fault: ErrorDetails, where: str) -> str:
+    """Return what pydantic found in the words of the other errors: value, rule, remedy."""
+    if fault["type"] == "value_error":  # one of our own, about several values: it names them itself
+        return str(fault["ctx"]["error"])
+    if fault["type"] == "missing":
+        return f"{where} is missing; add it"
+    if fault["type"] == "extra_forbidden":
+        return f"{where} is no parameter; correct its name or remove it"
+    rule = re.sub(r"^(Input|List|String) should ", "must ", fault["msg"])
+    return f"{where} is {fault['input']!r}; {rule}. Correct it"

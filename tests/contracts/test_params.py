@@ -86,7 +86,7 @@ def test_parse_params__a_value_of_a_wrong_type_is_named(leaf: Leaf) -> None:
 
 @pytest.mark.parametrize("leaf", NUMBERS, ids=".".join)
 def test_parse_params__a_number_as_text_is_refused(leaf: Leaf) -> None:
-    with pytest.raises(ParamsError, match=rf"test: {'[.]'.join(leaf)} is '1'; input should be a valid"):
+    with pytest.raises(ParamsError, match=rf"test: {'[.]'.join(leaf)} is '1'; must be a valid"):
         parse_params(replace(PHANTOM, leaf, "1"), "test")
 
 
@@ -96,14 +96,14 @@ def test_parse_params__a_number_as_text_is_refused(leaf: Leaf) -> None:
         (
             ("train_segmenter", "fn_weight"),
             1.4,
-            "train_segmenter.fn_weight is 1.4; input should be less than or equal to 1",
+            "train_segmenter.fn_weight is 1.4; must be less than or equal to 1. Correct it.$",
         ),
-        (("train_segmenter", "widths"), [16], "train_segmenter.widths is .16.; list should have at least 2 items"),
-        (("train_classifier", "network"), "vgg", "network is 'vgg'; input should be 'resnet18' or 'resnet50'"),
+        (("train_segmenter", "widths"), [16], "train_segmenter.widths is .16.; must have at least 2 items"),
+        (("train_classifier", "network"), "vgg", "network is 'vgg'; must be 'resnet18' or 'resnet50'"),
         (("validate_data", "tumor_pixel_share"), [0.3, 0.1], "tumor_pixel_share is .0.3, 0.1.; must be .low, high."),
         (("assemble_cascade", "folds"), [5], "assemble_cascade.folds is .5.; must be different numbers from 0 to 4"),
-        (("split_data", "unknown"), 1, "split_data.unknown extra inputs are not permitted"),
-        (("unknown",), {}, "unknown extra inputs are not permitted"),
+        (("split_data", "unknown"), 1, "split_data.unknown is no parameter; correct its name or remove it"),
+        (("unknown",), {}, "unknown is no parameter"),
     ],
 )
 def test_parse_params__a_broken_rule_is_named_with_its_value(leaf: Leaf, value: Any, message: str) -> None:

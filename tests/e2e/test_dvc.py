@@ -1,5 +1,6 @@
 """`dvc repro` as its users expect it: nothing twice, only what a change affects, and a clone that needs no run."""
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -40,18 +41,16 @@ def test_repro__segmenter_param_retrains_the_segmenter_only(copy: Workplace) -> 
 @pytest.mark.parametrize(
     ("path", "stage"),
     [
-        ("src/tumor_cascade/training/losses.py", "train_segmenter@0"),
-        ("src/tumor_cascade/evaluation/surfaces.py", "evaluate_cascade"),
-        ("src/tumor_cascade/data/stratification.py", "split_data"),
+        ("training/losses.py", "train_segmenter@0"),
+        ("evaluation/surfaces.py", "evaluate_cascade"),  # its dep is the folder
+        ("data/stratification.py", "split_data"),
     ],
 )
 def test_status__edited_library_file_makes_its_stage_stale(copy: Workplace, path: str, stage: str) -> None:
-    with (copy.folder / path).open("a", encoding="utf-8") as file:
+    with (copy.folder / "src/tumor_cascade" / path).open("a", encoding="utf-8") as file:
         file.write("\n# edited\n")
-    status = copy.run("dvc", "status", stage)
-    assert f"modified:           {path}" in status
-    other = "train_classifier@0"
-    assert "up to date" in copy.run("dvc", "status", other)
+    assert re.search(rf"modified: +src/tumor_cascade/{path.split('/')[0]}", copy.run("dvc", "status", stage))
+    assert "up to date" in copy.run("dvc", "status", "train_classifier@0")
 
 
 def test_exp_run__override_on_the_command_line(copy: Workplace) -> None:
