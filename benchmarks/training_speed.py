@@ -2,8 +2,8 @@
 
     python benchmarks/training_speed.py --size 160 --batches 8
 
-Prints images per second for float32 and bfloat16, default and channels-last layout, as ratios to the first; then the share
-of a step that goes to gathering and augmenting its batch: what is left is arithmetic of the network. One run, one
+Prints images per second for float32 and bfloat16, default and channels-last layout, as ratios to the first; then the
+share of a step that goes to gathering and augmenting its batch: what is left is arithmetic of the network. One run, one
 machine: quote the ratios. Nothing is decoded while training, so nothing here reads a file.
 """
 

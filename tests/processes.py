@@ -12,10 +12,18 @@ import torch
 from tumor_cascade.storage import atomic_dir
 from tumor_cascade.training.checkpoints import AtomicCheckpointIO, lock_checkpoints
 
-# A server that has imported what takes seconds forks each process in a moment.
+# A server that has imported what takes seconds forks each process in a moment. This project's own modules are left to
+# each process, which takes them from where the tests are run.
 FORKSERVER = multiprocessing.get_context("forkserver")
 FORKSERVER.set_forkserver_preload(
-    ["pytorch_lightning", "pandas", "pyarrow.parquet", "scipy.ndimage", "sklearn.metrics", "matplotlib.figure"]
+    [
+        "matplotlib.figure",
+        "monai.networks.nets",
+        "pyarrow.parquet",
+        "pytorch_lightning",
+        "scipy.ndimage",
+        "sklearn.metrics",
+    ]
 )
 NUM_VALUES = 250_000  # a megabyte of float32
 

@@ -85,10 +85,7 @@ def test_main__value_out_of_range_exits_2(tmp_path: Path) -> None:
     ]
     result = run("evaluate_cascade", "--params", params, *flags)
     assert result.exit_code == 2
-    assert (
-        "evaluate_cascade: params.yaml: evaluate_cascade.confidence is 1.5; must be less than 1"
-        in result.output
-    )
+    assert "evaluate_cascade: params.yaml: evaluate_cascade.confidence is 1.5; must be less than 1" in result.output
 
 
 def test_group__a_bug_keeps_its_traceback() -> None:

@@ -147,7 +147,7 @@ def evaluate(
     click.echo(RESEARCH_USE)
 
 
-@click.group()
+@click.group(epilog=format_examples("results publish lgg-cpu", "results check"))
 def results() -> None:
     """Write result pages of finished runs, and list pages that are out of date."""
 

@@ -6,27 +6,24 @@ Prints the steps at which it killed; TEST_KILL_SEED=<printed seed> chooses them 
 import contextlib
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tumor_cascade.configuration import configure
 from tumor_cascade.storage import hash_file
+from workplaces import Workplace, make_workplace
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MIN_TRAINING_S = 60
 FIRST_NUM_EPOCHS = 32
 TIMEOUT_S = 300
 # Batch norm, averaging, a schedule, dropped sequences and noise: all state and all randomness that a resume could lose.
-OVERRIDES = (
+SETTINGS = (
     "train_segmenter.widths=[8, 16, 32, 64, 128]",
     "train_segmenter.lr_schedule=cosine",
     "train_segmenter.ema_decay=0.9",
@@ -52,16 +49,8 @@ ENTRY_POINTS = "[pytorch_lightning.callbacks_factory]\nstep_log = step_log:StepL
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-@dataclass
-class Workplace:
-    """A copy of the project to run in, and its step log."""
-
-    folder: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def step_log(self) -> Path:
-        return self.folder / "steps.log"
+class WatchedWorkplace(Workplace):
+    """A workplace whose commands run one by one in process groups of their own and tell each training step."""
 
     @property
     def artifacts(self) -> Path:
@@ -69,102 +58,93 @@ class Workplace:
 
     def read_steps(self) -> list[tuple[int, int, float]]:
         """Return process, optimizer step and time of all steps so far."""
-        lines = self.step_log.read_text().splitlines() if self.step_log.exists() else []
+        path = self.folder / "steps.log"
+        lines = path.read_text().splitlines() if path.exists() else []
         return [(int(pid), int(step), float(at)) for pid, step, at in map(str.split, lines)]
 
+    def read_output(self) -> str:
+        return (self.folder / "output.log").read_text()
+
     def start(self, *command: str) -> subprocess.Popen[bytes]:
-        """Start a command of the environment in a process group of its own; output goes to output.log."""
+        """Start a command; its output is added to output.log."""
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{self.folder / 'src'}{os.pathsep}{self.folder / 'plugin'}",
+            "TEST_STEP_LOG": str(self.folder / "steps.log"),
+            "TUMOR_CASCADE_NUM_THREADS": "1",
+            "TUMOR_CASCADE_DEVICE": "cpu",
+            "DVC_NO_ANALYTICS": "1",
+        }
         with (self.folder / "output.log").open("ab") as log:
             return subprocess.Popen(
-                [str(Path(sys.executable).parent / command[0]), *command[1:]],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                command, cwd=self.folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
 
-    def run(self, *command: str) -> None:
+    def finish(self, *command: str) -> None:
         """Run a command to its end; it must succeed."""
-        assert self.start(*command).wait(TIMEOUT_S) == 0, (self.folder / "output.log").read_text()[-3000:]
+        assert self.start(*command).wait(TIMEOUT_S) == 0, self.read_output()[-3000:]
 
 
-def make_workplace(folder: Path, num_epochs: int) -> Workplace:
-    folder.mkdir(parents=True)
-    for name in ("dvc.yaml", ".dvcignore", "requirements.lock"):
-        shutil.copy(REPOSITORY / name, folder)
-    shutil.copytree(REPOSITORY / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "data" / "raw").mkdir(parents=True)
-    configure("smoke", folder / "params.yaml", (*OVERRIDES, f"train_segmenter.max_epochs={num_epochs}"))
-    plugin = folder / "plugin"
+def make_watched(folder: Path, num_epochs: int) -> WatchedWorkplace:
+    settings = (*SETTINGS, f"train_segmenter.max_epochs={num_epochs}")
+    plugin = make_workplace(folder, "smoke", settings).folder / "plugin"
     (plugin / "step_log-1.dist-info").mkdir(parents=True)
     (plugin / "step_log.py").write_text(STEP_LOG)
     (plugin / "step_log-1.dist-info" / "entry_points.txt").write_text(ENTRY_POINTS)
     (plugin / "step_log-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: step_log\nVersion: 1\n")
-    workplace = Workplace(folder)
-    workplace.environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": f"{folder / 'src'}{os.pathsep}{plugin}",
-        "TEST_STEP_LOG": str(workplace.step_log),
-        "TUMOR_CASCADE_NUM_THREADS": "1",
-        "TUMOR_CASCADE_DEVICE": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "DVC_SITE_CACHE_DIR": str(folder / "site-cache"),
-    }
-    return workplace
+    return WatchedWorkplace(folder)
 
 
-def hash_outputs(workplace: Workplace) -> dict[str, str]:
+def hash_outputs(place: WatchedWorkplace) -> dict[str, str]:
     """Return the SHA-256 of every output file of the three stages, and of nothing that is missing."""
     digests = {}
     for stage, names in OUTPUTS.items():
         for name in names:
-            path = workplace.artifacts / stage / name
+            path = place.artifacts / stage / name
             files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
             assert files, path
-            digests.update({one.relative_to(workplace.artifacts).as_posix(): hash_file(one) for one in files})
+            digests.update({one.relative_to(place.artifacts).as_posix(): hash_file(one) for one in files})
     return digests
 
 
-def run_undisturbed(folder: Path) -> tuple[Workplace, int]:
+def run_undisturbed(folder: Path) -> tuple[WatchedWorkplace, int]:
     """Run the stages by themselves, one command each, with a training of at least a minute; return its epochs."""
     num_epochs = FIRST_NUM_EPOCHS
     while True:
-        workplace = make_workplace(folder / f"undisturbed-{num_epochs}", num_epochs)
-        data, split, train = (workplace.artifacts / name for name in ("ingest_data", "split_data", "train_segmenter"))
+        place = make_watched(folder / f"undisturbed-{num_epochs}", num_epochs)
+        data, split, train = (place.artifacts / name for name in ("ingest_data", "split_data", "train_segmenter"))
         inputs = ["--slices", f"{data}/slices", "--manifest", f"{data}/manifest.parquet"]
         ingest_outputs = ["--out-slices", f"{data}/slices", "--out-manifest", f"{data}/manifest.parquet"]
-        workplace.run("tumor-cascade", "ingest_data", "--raw", "data/raw", *ingest_outputs)
+        place.finish("tumor-cascade", "ingest_data", "--raw", "data/raw", *ingest_outputs)
         split_outputs = ["--out-splits", f"{split}/splits", "--out-metrics", f"{split}/metrics.json"]
-        workplace.run("tumor-cascade", "split_data", *inputs, *split_outputs)
+        place.finish("tumor-cascade", "split_data", *inputs, *split_outputs)
         out = train / "fold-0"
         outputs = ["--out-segmenter", f"{out}/segmenter", "--out-report", f"{out}/report"]
         inputs += ["--splits", f"{split}/splits", "--fold", "0"]
-        workplace.run("tumor-cascade", "train_segmenter", *inputs, *outputs, "--out-metrics", f"{out}/metrics.json")
-        steps = workplace.read_steps()
+        place.finish("tumor-cascade", "train_segmenter", *inputs, *outputs, "--out-metrics", f"{out}/metrics.json")
+        steps = place.read_steps()
         duration_s = steps[-1][2] - steps[0][2]
         if duration_s >= MIN_TRAINING_S:
             print(f"undisturbed training: {duration_s:.0f} s, {steps[-1][1]} steps, {num_epochs} epochs")
-            return workplace, num_epochs
+            return place, num_epochs
         num_epochs = int(num_epochs * 1.3 * MIN_TRAINING_S / duration_s) + 1
 
 
-def wait_until(is_reached: Callable[[], object], process: subprocess.Popen[bytes], workplace: Workplace) -> None:
+def wait_until(is_reached: Callable[[], object], process: subprocess.Popen[bytes], place: WatchedWorkplace) -> None:
     """Wait for a moment in the life of a running process."""
     deadline = time.monotonic() + TIMEOUT_S
     while not is_reached():
-        assert process.poll() is None, (workplace.folder / "output.log").read_text()[-3000:]
+        assert process.poll() is None, place.read_output()[-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
-def reach_step(workplace: Workplace, process: subprocess.Popen[bytes], wanted: int) -> int:
+def reach_step(place: WatchedWorkplace, process: subprocess.Popen[bytes], wanted: int) -> int:
     """Wait until this process trains and has reached a step; return the trainer's process id."""
-    num_before = len(workplace.read_steps())
-    wait_until(lambda: any(step >= wanted for _, step, _ in workplace.read_steps()[num_before:]), process, workplace)
-    return workplace.read_steps()[-1][0]
+    num_before = len(place.read_steps())
+    wait_until(lambda: any(step >= wanted for _, step, _ in place.read_steps()[num_before:]), process, place)
+    return place.read_steps()[-1][0]
 
 
 def find_stage(dvc: subprocess.Popen[bytes], stage: str) -> int | None:
@@ -214,8 +194,7 @@ def test_kill__same_hashes_as_an_undisturbed_run(tmp_path: Path, say: Callable[[
     num_steps, duration_s = steps[-1][1], steps[-1][2] - steps[0][2]
     say(f"undisturbed: {num_steps} steps in {num_epochs} epochs, {duration_s:.0f} s")
 
-    killed = make_workplace(tmp_path / "killed", num_epochs)
-    killed.run("dvc", "init", "--no-scm", "--quiet")
+    killed = make_watched(tmp_path / "killed", num_epochs)
 
     def repro() -> subprocess.Popen[bytes]:
         return killed.start("dvc", "repro", "train_segmenter")
@@ -274,8 +253,8 @@ def test_kill__same_hashes_as_an_undisturbed_run(tmp_path: Path, say: Callable[[
     dvc.wait(TIMEOUT_S)
     say_killed("the dvc parent")
     assert is_alive(trainer)
-    killed.run("dvc", "repro", "train_segmenter")
-    assert "another process trains the same content; waiting" in (killed.folder / "output.log").read_text()
+    killed.finish("dvc", "repro", "train_segmenter")
+    assert "another process trains the same content; waiting" in killed.read_output()
 
     assert hash_outputs(killed) == hash_outputs(undisturbed)
     assert not measure_leftovers(killed.artifacts) and not measure_leftovers(checkpoints)

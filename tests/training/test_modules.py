@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from trainings import KilledSegmenter, make_module
 
+from trainings import KilledSegmenter, make_module
 from tumor_cascade.training.engine import fit
 
 FIXED = torch.arange(4)
@@ -34,6 +34,7 @@ def record(folder: Path, **changes: Any) -> RecordingSegmenter:
 @pytest.fixture(autouse=True)
 def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUMOR_CASCADE_DEVICE", "cpu")
+    monkeypatch.setenv("TUMOR_CASCADE_NUM_THREADS", "1")
 
 
 def test_gather_augmented__every_step_of_every_epoch_has_its_own_changes(tmp_path: Path) -> None:
