@@ -266,7 +266,7 @@ def test_read_patients__image_over_the_allowed_side(folder: Path) -> None:
     violations = find_violations(folder, max_side_px=31)
     assert len(violations) == 12  # 2 patients x 3 slices x image and mask
     assert violations[0] == (
-        f"{FIRST_FILE} is 32x32; at most 31 px a side; export it smaller, or raise ingest_data.max_side_px."
+        f"{FIRST_FILE} is 32x32; at most 31 px a side; export it smaller, or ingest it with a higher ingest_data.max_side_px."
     )
 
 
