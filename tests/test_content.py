@@ -40,6 +40,13 @@ def test_find_code__holds_the_stage_and_no_glue(stage: str) -> None:
     assert not set(code) & others
 
 
+def test_find_code__holds_the_template_of_a_module() -> None:
+    template = PACKAGE_DIR / "evaluation" / "report.html.j2"
+    assert template in find_code("tumor_cascade.stages.evaluate_cascade")
+    assert template not in find_code("tumor_cascade.stages.assemble_cascade")
+    assert [path for path in PACKAGE_DIR.rglob("*.j2") if path != template] == []  # else: is it named after its module?
+
+
 def test_find_code__assembly_does_not_depend_on_training() -> None:
     assert not [name for name in list_code("assemble_cascade") if name.startswith("training/")]
 

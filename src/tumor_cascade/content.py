@@ -43,7 +43,10 @@ def find_imports(path: Path) -> frozenset[str]:
 
 
 def find_code(module: str) -> list[Path]:
-    """Return the sorted source files that first-party `module` needs, glue apart: itself and all that it imports."""
+    """Return the sorted files that a first-party module needs, glue apart: itself, all it imports, their templates.
+
+    A template is named after its module: `report.html.j2` of `report.py`.
+    """
     todo, seen = [module], set[str]()
     while todo:
         name = todo.pop()
@@ -53,6 +56,7 @@ def find_code(module: str) -> list[Path]:
         seen.add(name)
         todo.extend(find_imports(path))
     found = {path for name in seen if (path := find_module(name))}
+    found |= {template for path in found for template in path.parent.glob(f"{path.stem}.*.j2")}
     return sorted(
         path for path in found if path.name != "__init__.py" and path.relative_to(PACKAGE_DIR).as_posix() not in GLUE
     )

@@ -14,11 +14,8 @@ def list_deps(stage: str) -> list[str]:
 
 
 def list_code(stage: str) -> set[str]:
-    """Return the files a stage's result comes from: modules it imports, and templates that these name."""
-    modules = find_code(f"tumor_cascade.stages.{stage}")
-    source = "\n".join(path.read_text(encoding="utf-8") for path in modules)
-    templates = [path for path in PACKAGE_DIR.rglob("*.j2") if path.name in source]
-    return {CODE + path.relative_to(PACKAGE_DIR).as_posix() for path in [*modules, *templates]}
+    """Return the files a stage's result comes from."""
+    return {CODE + path.relative_to(PACKAGE_DIR).as_posix() for path in find_code(f"tumor_cascade.stages.{stage}")}
 
 
 def is_covered(path: str, deps: list[str]) -> bool:

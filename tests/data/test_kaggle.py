@@ -265,9 +265,8 @@ def test_read_patients__nested_copy_that_differs(folder: Path, tmp_path: Path) -
 def test_read_patients__image_over_the_allowed_side(folder: Path) -> None:
     violations = find_violations(folder, max_side_px=31)
     assert len(violations) == 12  # 2 patients x 3 slices x image and mask
-    assert violations[0] == (
-        f"{FIRST_FILE} is 32x32; at most 31 px a side; export it smaller, or ingest it with a higher ingest_data.max_side_px."
-    )
+    remedy = "export it smaller, or ingest it with a higher ingest_data.max_side_px."
+    assert violations[0] == f"{FIRST_FILE} is 32x32; at most 31 px a side; {remedy}"
 
 
 def test_read_patients__file_over_the_allowed_bytes(folder: Path) -> None:
