@@ -40,7 +40,7 @@ $(STAMP):
 	@touch $@
 
 .PHONY: demo
-demo: setup ## Run the pipeline; params.yaml as committed: the embedded phantom, about 15 minutes on 2 cores
+demo: setup ## Run the pipeline; params.yaml as committed: the embedded phantom, about 11 minutes on 2 cores
 	@dvc repro
 	@echo; echo "Report:  $(CURDIR)/artifacts/evaluate_cascade/report/report.html"; echo "Numbers: dvc metrics show"
 
