@@ -15,8 +15,8 @@ from tumor_cascade.storage import CONTENT_NAME, write_json
 INPUT_SIZE_PX = 32
 CONTENT_ID = "c0ffee" + 58 * "0"
 ARCHITECTURES: dict[Role, dict[str, object]] = {
-    "classifier": {"network": "resnet18", "dropout": 0.0},
-    "segmenter": {"widths": [4, 8]},
+    "classifier": {"network": "resnet18", "dropout": 0.0, "head": "linear", "input_size_px": INPUT_SIZE_PX},
+    "segmenter": {"widths": [4, 8], "encoder": "residual", "has_slice_head": False, "has_deep_supervision": False},
 }
 
 

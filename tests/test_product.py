@@ -35,7 +35,7 @@ def edit_json(path: Path, **changes: object) -> None:
 def test_read_network__scores_as_the_one_that_was_written(segmenter: Path) -> None:
     scoring, config = read_network(segmenter)
     torch.manual_seed(0)
-    original = ResUNet(3, [4, 8]).eval()
+    original = ResUNet(3, [4, 8], "residual", False, False).eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(scoring.network(images), original(images))

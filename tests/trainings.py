@@ -61,9 +61,18 @@ COMMON: dict[str, Any] = {
     "augmentation": AUGMENTATION,
     "seed": 1,
 }
-CLASSIFIER = {**COMMON, "network": "resnet18", "initialization": "none", "dropout": 0.1, "monitor": "auroc"}
+CLASSIFIER = {
+    **COMMON,
+    "network": "resnet18",
+    "initialization": "none",
+    "head": "linear",
+    "dropout": 0.1,
+    "monitor": "auroc",
+}
 SEGMENTER = {
     **COMMON,
+    "encoder": "residual",
+    "initialization": "none",
     "widths": [8, 16, 32],
     "training_slices": "all",
     "loss": "tversky",
@@ -74,6 +83,8 @@ SEGMENTER = {
     "reduction": "per_image",
     "learning_rate": 0.02,
     "cross_entropy_weight": 0.0,
+    "slice_head_weight": 0.0,
+    "deep_supervision_weight": 0.0,
     "monitor": "dice",
 }
 
@@ -225,7 +236,10 @@ def make_module(role: str, changes: dict[str, Any], cohort_seed: int = 0) -> Tra
     torch.manual_seed(1)
     if role == "segmenter":
         params = make_segmenter_params(**changes)
-        return KilledSegmenter(ResUNet(3, params.widths), params, cohort, train_index, val_index)
+        network = ResUNet(
+            3, params.widths, params.encoder, params.slice_head_weight > 0, params.deep_supervision_weight > 0
+        )
+        return KilledSegmenter(network, params, cohort, train_index, val_index)
     return KilledClassifier(SmallClassifier(), make_classifier_params(**changes), cohort, train_index, val_index)
 
 
@@ -241,7 +255,7 @@ def train(role: str, changes: dict[str, Any], checkpoint_dir: Path, kill_step: i
     module = make_module(role, changes)
     module.kill_step = kill_step  # type: ignore[assignment]
     with lock_checkpoints(checkpoint_dir) as checkpoint:
-        result = fit(module, checkpoint)
+        result = fit(module, checkpoint, {})
     connection.send((hash_result(result), result.history))
 
 

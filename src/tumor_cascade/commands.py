@@ -178,6 +178,41 @@ def check(out: Path) -> None:
     raise SystemExit(1 if stale else 0)
 
 
+@click.group(epilog=format_examples("ladder run", "ladder run --fold 0", "ladder publish"))
+def ladder() -> None:
+    """Climb from the study's recipe to the product, one change at a time, judged out-of-fold.
+
+    Rows and changes stand in src/tumor_cascade/ladder.yaml. A climb can be stopped at any moment and carries on.
+    """
+
+
+artifacts_option = click.option(
+    "--artifacts", type=EXISTING_DIR, default="artifacts", show_default=True, help="Outputs of `dvc repro`."
+)
+
+
+@ladder.command(
+    name="run",
+    epilog=format_examples("ladder run", "ladder run --fold 0", "ladder run --row larger_input --row imagenet_encoder"),
+)
+@click.option("--fold", "folds", type=int, multiple=True, help="Of the ladder's folds; all without it.")
+@click.option("--row", "names", multiple=True, help="Of ladder.yaml; all but further ones without it.")
+@click.option("--further", "has_further", is_flag=True, help="Run further rows too.")
+@artifacts_option
+def climb(folds: tuple[int, ...], names: tuple[str, ...], has_further: bool, artifacts: Path) -> None:
+    """Train the rows on the ladder's folds; a process per fold may run at the same time.
+
+    The data are those of `dvc repro validate_data`, ingested under a preset of real MRI.
+    """
+    from tumor_cascade.ladder import Workplace, read_ladder
+    from tumor_cascade.ladder import climb as climb_rows
+
+    ladder = read_ladder()
+    rows = ladder.select(names, has_further=has_further)
+    for row, fold in climb_rows(Workplace.open(artifacts), ladder, rows, list(folds) or ladder.folds):
+        click.echo(f"{row.name}, fold {fold}: trained")
+
+
 @click.command(
     short_help="Name the folder or bucket that `dvc push` and `dvc pull` use.",
     epilog=format_examples(
@@ -197,4 +232,4 @@ def remote(url: str, endpoint_url: str | None) -> None:
     click.echo(f"{url}: remote of dvc push and dvc pull")
 
 
-COMMANDS = (configure, phantom, predict, evaluate, remote, results)
+COMMANDS = (configure, phantom, predict, evaluate, remote, results, ladder)

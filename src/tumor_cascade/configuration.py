@@ -1,6 +1,7 @@
 """`tumor-cascade configure`: writes params.yaml from a preset, comments kept, checked before anything is written.
 
-`presets/phantom.yaml` is complete; every other preset is a sparse overlay of values on it.
+`presets/phantom.yaml` is complete; every other preset is a sparse overlay of values on it, or on the preset that it names
+under `extends`.
 """
 
 import io
@@ -17,6 +18,7 @@ from tumor_cascade.storage import atomic_file
 
 PRESETS_DIR = Path(__file__).resolve().parent / "presets"
 BASE = "phantom"
+EXTENDS = "extends"
 ABSENT = "absent"
 PRESETS = tuple(sorted(path.stem for path in PRESETS_DIR.glob("*.yaml")))
 
@@ -57,15 +59,22 @@ def render_preset(name: str, overrides: Sequence[str] = ()) -> str:
     if name not in PRESETS:
         raise ParamsError(f"preset {name!r} is unknown; must be one of {', '.join(PRESETS)}.")
     yaml = _make_yaml()
-    values = yaml.load(PRESETS_DIR / f"{BASE}.yaml")
-    if name != BASE:
-        _overlay(values, yaml.load(PRESETS_DIR / f"{name}.yaml"), f"preset {name}")
+    values = _load_preset(yaml, name)
     for override in overrides:
         _overlay(values, _parse_override(override), f"--set {override}")
     stream = io.StringIO()
     yaml.dump(values, stream)
     parse_params(_parse(stream.getvalue()), " ".join([f"preset {name}", *(f"--set {one}" for one in overrides)]))
     return stream.getvalue()
+
+
+def _load_preset(yaml: YAML, name: str) -> Any:
+    values = yaml.load(PRESETS_DIR / f"{name}.yaml")
+    if name == BASE:
+        return values
+    base = _load_preset(yaml, values.pop(EXTENDS, BASE))
+    _overlay(base, values, f"preset {name}")
+    return base
 
 
 def _make_yaml() -> YAML:

@@ -71,9 +71,9 @@ def find_lock() -> Path:
     return found
 
 
-def hash_code(stage: str) -> str:
-    """Return the SHA-256 over names and bytes of the first-party files that a stage needs."""
-    files = find_code(f"{PACKAGE}.stages.{stage}")
+def hash_code(name: str) -> str:
+    """Return the SHA-256 over names and bytes of the first-party files that a stage, or a dotted module, needs."""
+    files = find_code(name if "." in name else f"{PACKAGE}.stages.{name}")
     code = [(path.relative_to(PACKAGE_DIR).as_posix(), hash_file(path)) for path in files]
     return hashlib.sha256(canonical_json(code)).hexdigest()
 

@@ -9,11 +9,13 @@ import pandas as pd
 
 from tumor_cascade.content import describe_content
 from tumor_cascade.data.manifest import read_manifest
+from tumor_cascade.data.split import TEST
 from tumor_cascade.errors import DataError
+from tumor_cascade.evaluation.selection import Cohort
 from tumor_cascade.network_folder import hash_patient
 from tumor_cascade.out_folder import check_out_folder
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams
-from tumor_cascade.product import CASCADE_NAME, REMEDY, read_artifact_json, read_seen_patients
+from tumor_cascade.product import CASCADE_NAME, REMEDY, load_cascade, read_artifact_json, read_seen_patients
 from tumor_cascade.stages.evaluate_cascade import evaluate_cohort
 from tumor_cascade.stages.ingest_data import ingest_data
 from tumor_cascade.storage import atomic_dir
@@ -95,14 +97,20 @@ def evaluate_folder(
         ingest_data(ingest, raw=data, out_slices=slices, out_manifest=manifest)
         rows = read_manifest(manifest)
         acquaintance = find_acquaintance(cascade, rows)
+        product = load_cascade(cascade)
+        cohort = Cohort(
+            parts=[(product, rows)],
+            settings=product.settings,
+            split=TEST,
+            scope="patients from outside",
+            protocol=acquaintance.protocol,
+            is_leaky=acquaintance.is_leaky,
+        )
         facts = {"evaluate_cascade": params.model_dump(), "protocol": acquaintance.protocol}
         evaluate_cohort(
             params,
-            cascade=cascade,
+            cohort,
             slices=slices,
-            rows=rows,
-            protocol=acquaintance.protocol,
-            is_leaky=acquaintance.is_leaky,
             out_report=folder / "report",
             out_metrics=folder / METRICS_NAME,
             content=describe_content("evaluate_cascade", facts, {"cascade": cascade, "manifest": manifest}),

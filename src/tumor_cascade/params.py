@@ -39,6 +39,13 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+def _refuse(section: S, faults: list[str]) -> S:
+    """Return a section whose values fit each other, or say all that do not."""
+    if faults:
+        raise ValueError("; ".join(faults))
+    return section
+
+
 class PhantomParams(Section):
     """The embedded phantom generator."""
 
@@ -91,6 +98,8 @@ class SplitDataParams(Section):
     num_folds: Annotated[int, Field(ge=2, le=20, description="folds over the development patients")]
     max_duplicate_hash_distance: Annotated[int, Field(ge=0, le=16, description="bits of the perceptual hash")]
     min_duplicate_correlation: Annotated[float, Field(gt=0, le=1, description="Pearson, at or above: near-duplicate")]
+    num_canary_permutations: Annotated[int, Field(ge=100, le=100000, description="draws of random labels of patients")]
+    canary_confidence: Annotated[float, Field(gt=0.5, lt=1, description="that a split without leaks is let pass")]
 
 
 class AugmentationParams(Section):
@@ -140,18 +149,46 @@ class TrainingParams(Section):
         return self
 
 
-class TrainClassifierParams(TrainingParams):
-    """ResNet: does this slice show tumor?"""
+INITIALIZATION = (
+    "none, imagenet, the path of a state dict, or the folder of a trained network, where {fold} is the fold's number"
+)
 
-    network: Literal["resnet18", "resnet50"]
-    initialization: Annotated[str, Field(min_length=1, description="none, imagenet, or the path of a state dict")]
+
+class TrainClassifierParams(TrainingParams):
+    """Does this slice show tumor?"""
+
+    network: Literal["resnet18", "resnet50", "efficientnet_lite0"]
+    initialization: Annotated[str, Field(min_length=1, description=INITIALIZATION)]
+    head: Literal["linear", "study"] = Field(
+        description="linear: global average and one unit; study: average pooling 4x4, 256 units, two classes"
+    )
     dropout: Annotated[float, Field(ge=0, lt=1)]
     monitor: Literal["loss", "auroc"]
+
+    @model_validator(mode="after")
+    def check_network(self) -> "TrainClassifierParams":
+        """Refuse a size or a head that the network cannot take."""
+        faults = []
+        multiple = 128 if self.head == "study" else 32 if self.network == "efficientnet_lite0" else 16
+        if self.input_size_px % multiple:
+            faults.append(
+                f"train_classifier.input_size_px is {self.input_size_px}; must be a multiple of {multiple} with "
+                f"network {self.network} and head {self.head}; change it"
+            )
+        if self.head == "study" and self.network != "resnet50":
+            faults.append(
+                f"train_classifier.network is {self.network}; must be resnet50 with head study; choose head linear"
+            )
+        return _refuse(self, faults)
 
 
 class TrainSegmenterParams(TrainingParams):
     """ResUNet with the Tversky loss: where is the tumor?"""
 
+    encoder: Literal["residual", "efficientnet_lite0", "resnet50"] = Field(
+        description="residual: the study's, of the decoder's widths; else one that ImageNet weights fit"
+    )
+    initialization: Annotated[str, Field(min_length=1, description=f"of the encoder: {INITIALIZATION}")]
     widths: Annotated[
         list[int], Field(min_length=2, max_length=7, description="channels per level; their number is the depth")
     ]
@@ -163,7 +200,39 @@ class TrainSegmenterParams(TrainingParams):
     smoothing: Annotated[float, Field(gt=0, description="added to numerator and denominator, in pixels")]
     reduction: Literal["per_image", "per_batch"]
     cross_entropy_weight: Annotated[float, Field(ge=0, description="binary cross-entropy added to the loss; 0: off")]
+    slice_head_weight: Annotated[
+        float, Field(ge=0, description="cross-entropy of a slice head on the encoder, added to the loss; 0: no head")
+    ]
+    deep_supervision_weight: Annotated[
+        float, Field(ge=0, description="loss of the two coarser decoder levels, added to the loss; 0: off")
+    ]
     monitor: Literal["loss", "dice"]
+
+    @model_validator(mode="after")
+    def check_encoder(self) -> "TrainSegmenterParams":
+        """Refuse a size, widths or starting weights that the encoder cannot take."""
+        faults, is_residual = [], self.encoder == "residual"
+        multiple = 2 ** (len(self.widths) - 1) if is_residual else 32
+        if self.input_size_px % multiple:
+            faults.append(
+                f"train_segmenter.input_size_px is {self.input_size_px}; must be a multiple of {multiple} with encoder "
+                f"{self.encoder} and {len(self.widths)} widths; change it"
+            )
+        if not is_residual and len(self.widths) != 5:
+            faults.append(
+                f"train_segmenter.widths is {self.widths}; must be five with encoder {self.encoder}; correct it"
+            )
+        if is_residual and self.initialization != "none":
+            faults.append(
+                f"train_segmenter.initialization is {self.initialization!r}; must be none with encoder residual, for "
+                "which there are no weights; choose another encoder"
+            )
+        if is_residual and self.deep_supervision_weight > 0 and len(self.widths) < 3:
+            faults.append(
+                f"train_segmenter.deep_supervision_weight is {self.deep_supervision_weight}; must be 0 with fewer than "
+                "3 widths, where the decoder has no coarser level; set it to 0"
+            )
+        return _refuse(self, faults)
 
 
 class PostprocessingParams(Section):
@@ -174,19 +243,49 @@ class PostprocessingParams(Section):
 
 
 class AssembleCascadeParams(Section):
-    """Whose networks the cascade is made of, calibration on validation patients, thresholds, post-processing."""
+    """Whose networks the cascade is made of; what its numbers, chosen on validation patients, must reach."""
 
     folds: Annotated[list[int], Field(min_length=1, description="folds that are trained; more than one: an ensemble")]
-    target_sensitivity: Annotated[float, Field(gt=0, le=1, description="of the gate, on validation tumor slices")]
+    gate: Literal["classifier", "argmax", "none"] = Field(
+        description="classifier: tuned on validation patients; argmax: the study's, logit above 0; none: all pass"
+    )
+    gate_target_sensitivity: Annotated[
+        float, Field(gt=0, le=1, description="share of validation tumor slices that the gate lets pass")
+    ]
+    gate_smoothing_slices: Annotated[
+        float, Field(ge=0, le=10, description="Gaussian along the volume over slice scores, standard deviation; 0: off")
+    ]
+    slice_score: Literal["classifier", "segmenter", "combined"] = Field(
+        description="what decides on a segmented slice; combined: a logistic regression of both networks' scores"
+    )
+    target_sensitivity: Annotated[float, Field(gt=0, le=1, description="of the decision, on validation tumor slices")]
     mask_thresholds: Annotated[list[float], Field(min_length=1, description="candidates; the best volume Dice wins")]
     has_flip_averaging: Annotated[bool, Field(description="average predictions over left-right flips")]
-    gate: Literal["classifier", "none"] = Field(description="none: every slice is segmented")
     postprocessing: PostprocessingParams
+
+    @model_validator(mode="after")
+    def check_gate(self) -> "AssembleCascadeParams":
+        """Refuse a gate that cannot keep what is promised, and an argmax gate with anything that the study had not."""
+        faults = []
+        if self.gate == "classifier" and self.gate_target_sensitivity < self.target_sensitivity:
+            faults.append(
+                f"assemble_cascade.gate_target_sensitivity is {self.gate_target_sensitivity}; must be at least "
+                f"target_sensitivity, {self.target_sensitivity}: what the gate closes is lost; raise it"
+            )
+        if self.gate == "argmax" and (self.slice_score != "classifier" or self.gate_smoothing_slices > 0):
+            faults.append(
+                f"assemble_cascade.gate is argmax with slice_score {self.slice_score} and gate_smoothing_slices "
+                f"{self.gate_smoothing_slices}; must be classifier and 0, as in the study; change them or the gate"
+            )
+        return _refuse(self, faults)
 
 
 class EvaluateCascadeParams(Section):
-    """Statistics on the locked test set."""
+    """Who is scored, and with which statistics."""
 
+    partition: Literal["test", "out_of_fold"] = Field(
+        description="test: the locked set, by all networks; out_of_fold: development, each patient by those of its fold"
+    )
     num_bootstrap: Annotated[int, Field(ge=100, le=100000, description="resamples of patients")]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     seed: Seed

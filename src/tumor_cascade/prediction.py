@@ -35,8 +35,8 @@ KEYS = (
     "slice_number",  # as in the file's name; null for a lone image
     "source_name",  # of the image file
     "status",  # "ok" or "error"
-    "probability",  # calibrated, that the slice shows tumor
-    "is_positive",  # the gate's decision
+    "probability",  # that the slice shows tumor, by all networks that have seen it
+    "is_positive",  # the decision; never where the gate left the slice unsegmented
     "tumor_area_px",
     "uncertainty",  # 0 certain, 1 undecided; see cascade.json
     "has_context",  # whether other slices of the same patient were read with it

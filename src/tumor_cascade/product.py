@@ -4,6 +4,8 @@ It holds `cascade.json`, `content.json` and one network folder per network under
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from torch import nn
 
 from tumor_cascade.data.preprocessing import Preprocessing
 from tumor_cascade.errors import DataError
-from tumor_cascade.models.cascade import Cascade, CascadeSettings
+from tumor_cascade.models.cascade import Cascade
 from tumor_cascade.models.classifier import TumorClassifier
+from tumor_cascade.models.decision import CascadeSettings
 from tumor_cascade.models.resunet import ResUNet
 from tumor_cascade.models.scoring import ScoringNetwork
 from tumor_cascade.network_folder import CONFIG_NAME, WEIGHTS_NAME, Role
@@ -62,13 +65,18 @@ def find_networks(folder: Path, folds: list[int]) -> list[Path]:
     return [paths[0].parent for paths in found.values()]
 
 
-def read_seen_patients(folder: Path) -> tuple[set[str], set[str]]:
+def read_seen_patients(folder: Path, fold: int | None = None) -> tuple[set[str], set[str]]:
     """Return the patients that any network of a cascade was trained on, and validated on, as `hash_patient` names them.
+
+    Args:
+        folder: Packed cascade.
+        fold: Ask the networks of this fold alone.
 
     Raises:
         DataError: A network does not say what it has seen.
     """
-    configs = [read_artifact_json(path) for path in sorted(folder.glob(f"*/*/{CONFIG_NAME}"))]
+    pattern = f"*/{'*' if fold is None else f'fold-{fold}'}/{CONFIG_NAME}"
+    configs = [read_artifact_json(path) for path in sorted(folder.glob(pattern))]
     try:
         parts = [
             {name for config in configs for name in config[f"{part}_patients"]} for part in ("training", "validation")
@@ -79,18 +87,61 @@ def read_seen_patients(folder: Path) -> tuple[set[str], set[str]]:
 
 
 def load_cascade(folder: Path) -> Cascade:
-    """Return a packed cascade, on the CPU.
+    """Return a packed cascade of all its networks, on the CPU.
 
     Raises:
         DataError: A part is missing or damaged.
     """
-    settings = read_artifact_json(folder / CASCADE_NAME)
+    return _load(folder, "*", read_settings(folder))
+
+
+def load_fold_cascade(folder: Path, fold: int) -> Cascade:
+    """Return a packed cascade's networks of one fold, with settings that may judge the fold's validation patients.
+
+    Raises:
+        DataError: A part is missing or damaged.
+    """
+    return _load(folder, f"fold-{fold}", read_settings(folder, fold))
+
+
+def read_settings(folder: Path, fold: int | None = None) -> CascadeSettings:
+    """Return the settings of a packed cascade, or those that may judge the validation patients of a fold.
+
+    Raises:
+        DataError: They are missing or damaged.
+    """
+    product = read_artifact_json(folder / CASCADE_NAME)
+    with _explain_misfit(folder):
+        return CascadeSettings.from_json(
+            product["settings"] if fold is None else product["out_of_fold_settings"][str(fold)]
+        )
+
+
+def list_folds(folder: Path) -> list[int]:
+    """Return the folds whose validation patients a packed cascade may be judged by, sorted.
+
+    Raises:
+        DataError: The cascade does not say.
+    """
+    product = read_artifact_json(folder / CASCADE_NAME)
+    with _explain_misfit(folder):
+        return sorted(map(int, product["out_of_fold_settings"]))
+
+
+def _load(folder: Path, pattern: str, settings: CascadeSettings) -> Cascade:
     networks = {}
     for role in ("classifiers", "segmenters"):
-        folders = sorted(path for path in (folder / role).glob("*") if path.is_dir())
+        folders = sorted(path for path in (folder / role).glob(pattern) if path.is_dir())
         networks[role] = [read_network(path)[0] for path in folders]
+    with _explain_misfit(folder):
+        return Cascade(networks["classifiers"], networks["segmenters"], settings)
+
+
+@contextmanager
+def _explain_misfit(folder: Path) -> Iterator[None]:
+    """Turn what cannot be made of a product's JSON into an error that names it."""
     try:
-        return Cascade(networks["classifiers"], networks["segmenters"], CascadeSettings.from_json(settings["settings"]))
+        yield
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"cascade {folder.name}: {CASCADE_NAME} does not fit ({error}); {REMEDY}") from error
 

@@ -29,17 +29,21 @@ CONTENT_FILES = {
     "assemble_cascade": "assemble_cascade/cascade/content.json",
     "evaluate_cascade": "evaluate_cascade/report/content.json",
 }
-# Label, metric; those with `_low` and `_high` beside them are printed with their interval.
+# Split in the names of metrics -> whose they are.
+SPLITS = {"test": "Locked test set", "oof": "Development patients, out of fold"}
+# Label, metric without its split; those with `_low` and `_high` beside them are printed with their interval.
 HEADLINES = (
-    ("Volume Dice of the cascade, mean over patients", "cascade/test_volume_dice"),
-    ("Volume Dice of the segmenter without the gate", "segmenter/test_volume_dice"),
-    ("Volume Dice with an oracle gate", "oracle/test_volume_dice"),
-    ("Dice on tumor slices, mean over patients", "cascade/test_slice_dice"),
-    ("Pooled Dice over all test slices", "cascade/test_pooled_dice"),
-    ("Slice AUROC", "cascade/test_auroc"),
-    ("Slice accuracy at the gate", "cascade/test_accuracy"),
-    ("Slice sensitivity at the gate", "cascade/test_sensitivity"),
-    ("Slice specificity at the gate", "cascade/test_specificity"),
+    ("Volume Dice of the cascade, mean over patients", "cascade/volume_dice"),
+    ("Volume Dice of the segmenter alone", "segmenter/volume_dice"),
+    ("Volume Dice with a perfect decision on each slice", "oracle/volume_dice"),
+    ("Dice on tumor slices, mean over patients", "cascade/slice_dice"),
+    ("Pooled Dice over all slices", "cascade/pooled_dice"),
+    ("Slice AUROC", "cascade/auroc"),
+    ("Slice AUROC of the classifier alone", "classifier/auroc"),
+    ("Slice AUROC of the segmenter's own score", "segmenter/auroc"),
+    ("Slice accuracy", "cascade/accuracy"),
+    ("Slice sensitivity", "cascade/sensitivity"),
+    ("Slice specificity", "cascade/specificity"),
 )
 CREDITS = {
     "phantom": "Pictures show generated phantoms, no patient.",
@@ -121,7 +125,7 @@ def describe_hardware() -> str:
 
 def render_page(facts: dict[str, Any]) -> str:
     """Return the page as Markdown."""
-    metrics = facts["metrics"]
+    split, metrics = split_names(facts["metrics"])
     rows = [f"| {label} | {format_metric(metrics, key)} |" for label, key in HEADLINES if metrics.get(key) is not None]
     leak = (
         " **Leaky: slices of one patient on both sides; for comparison only.**"
@@ -131,8 +135,8 @@ def render_page(facts: dict[str, Any]) -> str:
     lines = [
         f"# Results: `{facts['name']}`",
         "",
-        f"Locked test set: {metrics['cascade/test_num_patients']} patients, {metrics['cascade/test_num_slices']} "
-        f"slices, {metrics['cascade/test_num_tumor_slices']} with tumor. Protocol: `{facts['protocol']}`.{leak} "
+        f"{SPLITS[split]}: {metrics['cascade/num_patients']} patients, {metrics['cascade/num_slices']} "
+        f"slices, {metrics['cascade/num_tumor_slices']} with tumor. Protocol: `{facts['protocol']}`.{leak} "
         f"Trained and scored on {facts['hardware']}, {facts['date']}. `content_id` `{facts['content_id'][:16]}`.",
         "",
         "Made by `tumor-cascade configure "
@@ -152,6 +156,12 @@ def render_page(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def split_names(metrics: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the split of an evaluation's metrics, and these without it in their names."""
+    split = next(split for split in SPLITS if f"cascade/{split}_num_patients" in metrics)
+    return split, {name.replace(f"/{split}_", "/"): value for name, value in metrics.items()}
+
+
 def format_metric(metrics: dict[str, Any], key: str) -> str:
     """Return a metric with its interval where it has one; a dash where it is undefined."""
     if metrics.get(key) is None:
@@ -166,15 +176,19 @@ def redraw_table(readme: Path, out_dir: Path) -> None:
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     if not all(mark in text for mark in README_MARKS):
         return
-    columns = ("cascade/test_volume_dice", "cascade/test_slice_dice", "cascade/test_auroc", "cascade/test_accuracy")
+    columns = ("cascade/volume_dice", "cascade/slice_dice", "cascade/auroc", "cascade/accuracy")
     lines = [
-        "| run | protocol | volume Dice | tumor-slice Dice | slice AUROC | slice accuracy |",
-        "|---|---|---|---|---|---|",
+        "| run | protocol | scored on | volume Dice | tumor-slice Dice | slice AUROC | slice accuracy |",
+        "|---|---|---|---|---|---|---|",
     ]
     for path in sorted(out_dir.glob(f"*/{FACTS_NAME}")):
         facts = json.loads(path.read_text(encoding="utf-8"))
+        if "metrics" not in facts:  # a page about the data or a protocol, not about one run
+            continue
         link = f"[`{facts['name']}`]({(path.parent / PAGE_NAME).as_posix()})"
-        cells = [link, f"`{facts['protocol']}`", *(format_metric(facts["metrics"], key) for key in columns)]
+        split, metrics = split_names(facts["metrics"])
+        whom = f"{metrics['cascade/num_patients']} patients, {'test' if split == 'test' else 'out of fold'}"
+        cells = [link, f"`{facts['protocol']}`", whom, *(format_metric(metrics, key) for key in columns)]
         lines.append(f"| {' | '.join(cells)} |")
     before, rest = text.split(README_MARKS[0])
     after = rest.split(README_MARKS[1])[1]
@@ -187,9 +201,10 @@ def find_stale_results(out_dir: Path) -> list[str]:
     lock, lines = hash_file(find_lock()), []
     for path in sorted(out_dir.glob(f"*/{FACTS_NAME}")):
         facts = json.loads(path.read_text(encoding="utf-8"))
-        reasons = [f"code of {stage}" for stage, code in facts["code"].items() if code != hash_code(stage)]
-        if facts["name"] in PRESETS:
-            today = YAML(typ="safe", pure=True).load(render_preset(facts["name"]))
+        reasons = [f"code of {name}" for name, code in facts["code"].items() if code != hash_code(name)]
+        preset = facts.get("preset", facts["name"])
+        if preset in PRESETS:
+            today = YAML(typ="safe", pure=True).load(render_preset(preset))
             reasons += [f"params of {stage}" for stage in STAGES if facts["params"].get(stage) != today[stage]]
         reasons += ["lock file"] if facts["lock"] != lock else []
         if reasons:

@@ -32,11 +32,25 @@ def get_num_threads() -> int | None:
 
     The sums of floats depend on it: equal weights need equal numbers of threads.
     """
-    value = os.environ.get(f"{PREFIX}NUM_THREADS")
+    return _get_count("NUM_THREADS")
+
+
+def get_num_processes() -> int:
+    """Return the processes of a training on this node, one per GPU or CPU share: TUMOR_CASCADE_NUM_PROCESSES, or 1."""
+    return _get_count("NUM_PROCESSES") or 1
+
+
+def get_num_nodes() -> int:
+    """Return the nodes of a training, each started by a launcher such as torchrun: TUMOR_CASCADE_NUM_NODES, or 1."""
+    return _get_count("NUM_NODES") or 1
+
+
+def _get_count(name: str) -> int | None:
+    value = os.environ.get(f"{PREFIX}{name}")
     if value is None:
         return None
     if not value.isdecimal() or int(value) < 1:
-        raise ParamsError(f"{PREFIX}NUM_THREADS is {value!r}; must be a whole number from 1. Set one or unset it.")
+        raise ParamsError(f"{PREFIX}{name} is {value!r}; must be a whole number from 1. Set one or unset it.")
     return int(value)
 
 

@@ -21,7 +21,9 @@ LAYERS = (
     {"cli"},
 )
 # Networks, scoring and losses: plain arguments in, tensors out.
-PURE_IMPORTS = set("collections dataclasses functools itertools math monai numpy scipy torch typing".split())
+PURE_IMPORTS = set(
+    "collections dataclasses efficientnet_lite_pytorch functools itertools math monai numpy scipy torch typing".split()
+)
 PURE_FIRST_PARTY = ("tumor_cascade.models", "tumor_cascade.data.preprocessing", "tumor_cascade.training.losses")
 OWNERS = {"great_expectations": "data/expectations.py", "mlflow": "registry/", "dvc": "", "kfp": "", "components": ""}
 

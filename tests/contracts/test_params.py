@@ -99,9 +99,19 @@ def test_parse_params__a_number_as_text_is_refused(leaf: Leaf) -> None:
             "train_segmenter.fn_weight is 1.4; must be less than or equal to 1. Correct it.$",
         ),
         (("train_segmenter", "widths"), [16], "train_segmenter.widths is .16.; must have at least 2 items"),
-        (("train_classifier", "network"), "vgg", "network is 'vgg'; must be 'resnet18' or 'resnet50'"),
+        (("train_classifier", "network"), "vgg", "network is 'vgg'; must be 'resnet18', 'resnet50' or 'efficient"),
         (("validate_data", "tumor_pixel_share"), [0.3, 0.1], "tumor_pixel_share is .0.3, 0.1.; must be .low, high."),
         (("assemble_cascade", "folds"), [5], "assemble_cascade.folds is .5.; must be different numbers from 0 to 4"),
+        (
+            ("train_classifier", "head"),
+            "study",
+            r"input_size_px is 96; must be a multiple of 128 with network resnet50 and head study; change it\.$",
+        ),
+        (
+            ("train_segmenter", "initialization"),
+            "imagenet",
+            "train_segmenter.initialization is 'imagenet'; must be none with encoder residual",
+        ),
         (("split_data", "unknown"), 1, "split_data.unknown is no parameter; correct its name or remove it"),
         (("unknown",), {}, "unknown is no parameter"),
     ],
@@ -109,6 +119,20 @@ def test_parse_params__a_number_as_text_is_refused(leaf: Leaf) -> None:
 def test_parse_params__a_broken_rule_is_named_with_its_value(leaf: Leaf, value: Any, message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         parse_params(replace(PHANTOM, leaf, value), "test")
+
+
+def test_parse_params__all_that_an_encoder_cannot_take_is_named() -> None:
+    values = replace(PHANTOM, ("train_segmenter", "encoder"), "efficientnet_lite0")
+    parse_params(values, "test")
+    values = replace(
+        replace(values, ("train_segmenter", "input_size_px"), 144), ("train_segmenter", "widths"), [16, 32]
+    )
+    with pytest.raises(ParamsError) as raised:
+        parse_params(values, "test")
+    assert str(raised.value) == (
+        "test: train_segmenter.input_size_px is 144; must be a multiple of 32 with encoder efficientnet_lite0 and 2 "
+        "widths; change it; train_segmenter.widths is [16, 32]; must be five with encoder efficientnet_lite0; correct it."
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -75,7 +75,8 @@ def make_volume(*flair_levels: int) -> NDArray[np.uint8]:
 def make_real_cascade(has_neighbor_slices: bool = True) -> Cascade:
     torch.manual_seed(0)
     num_channels = 5 if has_neighbor_slices else 3
-    classifier, segmenter = TumorClassifier(num_channels, "resnet18", 0.3), ResUNet(num_channels, [4, 8])
+    classifier = TumorClassifier(num_channels, "resnet18", 0.3, "linear", 32)
+    segmenter = ResUNet(num_channels, [4, 8], "residual", False, False)
     preprocessing = Preprocessing(32, "volume_percentile", has_neighbor_slices)
     networks = ([ScoringNetwork(net.eval(), preprocessing)] for net in (classifier, segmenter))
     return Cascade(*networks, replace(SETTINGS, has_flip_averaging=True))

@@ -94,7 +94,7 @@ def test_score_pixels__flip_averaging_turns_the_answer_back() -> None:
 @torch.inference_mode()
 def test_score_pixels__answers_for_wanted_slices_at_their_own_size() -> None:
     torch.manual_seed(0)
-    network = ScoringNetwork(ResUNet(3, [4, 8]).eval(), preprocess(16))
+    network = ScoringNetwork(ResUNet(3, [4, 8], "residual", False, False).eval(), preprocess(16))
     volume = make_volume(6, size_px=24)
     every = score_pixels(network, volume, np.arange(6), has_flip_averaging=False)
     some = score_pixels(network, volume, np.array([4, 1]), has_flip_averaging=False)

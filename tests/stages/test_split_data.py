@@ -25,6 +25,8 @@ def make_params(**changes: Any) -> SplitDataParams:
         "num_folds": 3,
         "max_duplicate_hash_distance": 4,
         "min_duplicate_correlation": 0.985,
+        "num_canary_permutations": 1000,
+        "canary_confidence": 0.9999,
     }
     return SplitDataParams.model_validate({**values, **changes})
 

@@ -11,11 +11,12 @@ from sklearn.metrics import roc_auc_score
 from trainings import TrainedFolds, list_outputs, make_classifier_params, write_artifacts
 from tumor_cascade.data.cohort import iterate_volumes, read_rows
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.models.classifier import TumorClassifier
+from tumor_cascade.models.encoders import build_encoder
 from tumor_cascade.models.scoring import score_slices
 from tumor_cascade.product import read_network
 from tumor_cascade.stages.train_classifier import train_classifier
 from tumor_cascade.storage import hash_file
+from tumor_cascade.training.published_weights import fetch_imagenet, read_weights
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def train_into(folder: Path, data: dict[str, Path], **changes: Any) -> dict[str,
 def make_own_weights(path: Path, network: str = "resnet18", seed: int = 5) -> dict[str, torch.Tensor]:
     """Write the state dict of a backbone with torchvision's names."""
     torch.manual_seed(seed)
-    weights = TumorClassifier(3, network, 0.0).backbone.state_dict()  # type: ignore[arg-type]
+    weights = build_encoder(network, 3).state_dict()  # type: ignore[arg-type]
     weights["fc.weight"] = torch.zeros(1000, 512)
     save_file(weights, path)
     return weights
@@ -46,7 +47,13 @@ def make_own_weights(path: Path, network: str = "resnet18", seed: int = 5) -> di
 def test_train_classifier__network_gives_the_metrics_again(trained: TrainedFolds) -> None:
     folder = trained.classifier / "fold-0"
     scoring, config = read_network(folder / "classifier")
-    assert config["architecture"] == {"in_channels": 3, "network": "resnet18", "dropout": 0.1}
+    assert config["architecture"] == {
+        "in_channels": 3,
+        "network": "resnet18",
+        "dropout": 0.1,
+        "head": "linear",
+        "input_size_px": 32,
+    }
     rows = read_rows(trained.data["manifest"], trained.data["splits"])
     rows = rows[rows["fold"] == 0]
     with torch.inference_mode():
@@ -111,5 +118,22 @@ def test_train_classifier__neighbors_and_dropout(data: dict[str, Path], tmp_path
     make_own_weights(path)
     train_into(tmp_path / "out", data, initialization=str(path), has_neighbor_slices=True, dropout=0.5)
     _, config = read_network(tmp_path / "out" / "classifier")
-    assert config["architecture"] == {"in_channels": 5, "network": "resnet18", "dropout": 0.5}
+    assert (config["architecture"]["in_channels"], config["architecture"]["dropout"]) == (5, 0.5)
     assert config["preprocessing"]["has_neighbor_slices"]
+
+
+def test_train_classifier__study_head(data: dict[str, Path], tmp_path: Path) -> None:
+    study = {"network": "resnet50", "head": "study", "input_size_px": 128, "batch_size": 32}
+    train_into(tmp_path / "out", data, **study)
+    scoring, config = read_network(tmp_path / "out" / "classifier")
+    assert (config["architecture"]["head"], config["architecture"]["input_size_px"]) == ("study", 128)
+    assert scoring.network.head[2].in_features == 2048  # type: ignore[index, union-attr]
+
+
+def test_train_classifier__lite0_from_its_package(data: dict[str, Path], tmp_path: Path) -> None:
+    content = train_into(tmp_path / "out", data, network="efficientnet_lite0", initialization="imagenet")
+    assert content["params"]["initialization_sha256"].startswith("579344248a93e230")
+    trained = load_file(tmp_path / "out" / "classifier" / "weights.safetensors")
+    published = read_weights(fetch_imagenet("efficientnet_lite0")[0])
+    for name in ("_conv_stem.weight", "_blocks.15._project_conv.weight"):
+        torch.testing.assert_close(trained[f"backbone.{name}"], published[name])

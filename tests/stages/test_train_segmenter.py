@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from trainings import list_outputs, make_segmenter_params, write_artifacts
 from tumor_cascade.data.cohort import iterate_volumes, read_rows
@@ -16,6 +17,7 @@ from tumor_cascade.models.scoring import score_pixels
 from tumor_cascade.product import read_network
 from tumor_cascade.stages.train_segmenter import train_segmenter
 from tumor_cascade.storage import hash_file
+from tumor_cascade.training.published_weights import fetch_imagenet, read_weights
 
 
 @pytest.fixture
@@ -120,6 +122,9 @@ def test_train_segmenter__test_patients_have_no_influence(data: dict[str, Path],
     "changes",
     [
         {"training_slices": "positive"},
+        {"slice_head_weight": 0.3, "deep_supervision_weight": 0.5},
+        {"encoder": "efficientnet_lite0", "widths": [4, 4, 8, 8, 16], "precision": "bf16-mixed"},
+        {"encoder": "resnet50", "widths": [4, 4, 8, 8, 16], "slice_head_weight": 0.3, "batch_size": 16},
         {"has_neighbor_slices": True},
         {"normalization": "slice_zscore", "augmentation": {"max_gamma_change": 0.0}},
         {"normalization": "volume_percentile", "precision": "bf16-mixed"},
@@ -162,3 +167,40 @@ def test_train_segmenter__slice_level_split_is_marked(data: dict[str, Path], tmp
     config = json.loads((tmp_path / "out" / "segmenter" / "config.json").read_text())
     assert config["protocol"] == "slice_level" and config["is_leaky"]
     assert len(config["training_patients"]) == len(config["validation_patients"]) == 10
+
+
+LITE0 = {"encoder": "efficientnet_lite0", "widths": [4, 4, 8, 8, 16], "max_epochs": 1}
+
+
+def test_train_segmenter__starts_from_imagenet(data: dict[str, Path], tmp_path: Path) -> None:
+    still = {**LITE0, "learning_rate": 1e-30, "weight_decay": 0.0}
+    content = train_into(tmp_path / "out", data, initialization="imagenet", has_neighbor_slices=True, **still)
+    assert content["params"]["initialization_sha256"].startswith("579344248a93e230")
+    trained = load_file(tmp_path / "out" / "segmenter" / "weights.safetensors")
+    first = read_weights(fetch_imagenet("efficientnet_lite0")[0])["_conv_stem.weight"]
+    torch.testing.assert_close(trained["encoder._conv_stem.weight"][:, :3], first * 3 / 5)
+
+
+def test_train_segmenter__starts_from_the_same_folds_network_alone(data: dict[str, Path], tmp_path: Path) -> None:
+    train_into(tmp_path / "fold-0", data, **LITE0)
+    path = str(tmp_path / "fold-0" / "segmenter")
+    train_into(tmp_path / "again", data, initialization=path.replace("fold-0", "fold-{fold}"), **LITE0)
+    with pytest.raises(DataError, match="segmenter have seen 4 of this fold's validation and test patients"):
+        train_into(tmp_path / "other", data, fold=1, initialization=path, **LITE0)
+    assert not (tmp_path / "other").exists()
+
+
+def test_train_segmenter__slice_head_is_measured(data: dict[str, Path], tmp_path: Path) -> None:
+    train_into(tmp_path / "out", data, max_epochs=1, slice_head_weight=0.5, deep_supervision_weight=0.5)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    scoring, config = read_network(tmp_path / "out" / "segmenter")
+    assert 0 <= metrics["segmenter/val_slice_auroc"] <= 1
+    assert config["architecture"] == {
+        "in_channels": 3,
+        "widths": [8, 16, 32],
+        "encoder": "residual",
+        "has_slice_head": True,
+        "has_deep_supervision": True,
+    }
+    masks, slices = scoring.network.forward_slices(torch.rand(2, 3, 32, 32))  # type: ignore[operator]
+    assert masks.shape == (2, 1, 32, 32) and slices.shape == (2,)

@@ -41,6 +41,8 @@ def test_save_checkpoint__killed_in_the_middle_of_a_write(path: Path, num_bytes:
     assert [one.stat().st_size for one in leftovers] == [num_bytes]  # killed at this very byte
     with lock_checkpoints(path.parent) as found:
         assert found == path and read_epoch(found) == 1
+        AtomicCheckpointIO().save_checkpoint(make_checkpoint(2), found)
+        assert read_epoch(found) == 2
         assert {one.name for one in path.parent.iterdir()} == {"last.ckpt", "lock"}
 
 

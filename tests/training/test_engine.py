@@ -23,7 +23,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit_in(folder: Path, role: str = "segmenter", **changes: Any) -> FitResult:
-    return fit(make_module(role, changes), folder / CHECKPOINT)
+    return fit(make_module(role, changes), folder / CHECKPOINT, {})
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def make_diverging(**changes: Any) -> TrainingModule:
 
 @pytest.mark.parametrize("monitor", ["loss", "dice"])
 def test_fit__divergence_ends_the_training_with_its_best_weights(tmp_path: Path, monitor: str) -> None:
-    result = fit(make_diverging(monitor=monitor), tmp_path / CHECKPOINT)
+    result = fit(make_diverging(monitor=monitor), tmp_path / CHECKPOINT, {})
     assert len(result.history) == 3 and result.best_epoch < 2
     assert math.isnan(result.history[2]["val_loss"])
     assert all(value.isfinite().all() for value in result.weights.values())
-    again = fit(make_diverging(monitor=monitor), tmp_path / CHECKPOINT)
+    again = fit(make_diverging(monitor=monitor), tmp_path / CHECKPOINT, {})
     assert hash_result(again) == hash_result(result)
 
 
@@ -139,7 +139,7 @@ def test_fit__divergence_at_once_is_an_error(tmp_path: Path, role: str) -> None:
         module = make_module(role, {})
         module.cohort.images.fill_(math.nan)
         with pytest.raises(ParamsError, match=r"diverged at once \(.*val_loss nan.*Lower learning_rate"):
-            fit(module, tmp_path / CHECKPOINT)
+            fit(module, tmp_path / CHECKPOINT, {})
 
 
 class InterruptedClassifier(KilledClassifier):
@@ -155,7 +155,7 @@ def test_fit__interrupt_returns_no_half_trained_network(tmp_path: Path) -> None:
     module = make_module("classifier", {})
     module.__class__ = InterruptedClassifier
     with pytest.raises((SystemExit, KeyboardInterrupt)):
-        fit(module, tmp_path / CHECKPOINT)
+        fit(module, tmp_path / CHECKPOINT, {})
     assert hash_result(fit_in(tmp_path, "classifier")) == hash_result(fit_in(tmp_path / "undisturbed", "classifier"))
 
 
@@ -176,7 +176,7 @@ def test_fit__classifier_learns_what_can_be_learned_and_nothing_else(tmp_path: P
         module = make_module("classifier", changes)
         order = torch.randperm(len(module.cohort.has_tumor), generator=torch.Generator().manual_seed(seed))
         module.cohort.has_tumor.copy_(module.cohort.has_tumor[order])
-        finals.append(fit(module, tmp_path / str(seed) / CHECKPOINT).history[-1]["val_auroc"])
+        finals.append(fit(module, tmp_path / str(seed) / CHECKPOINT, {}).history[-1]["val_auroc"])
     # 16 slices: standard deviation of one AUROC about 0.15, of the mean of three 0.09.
     assert 0.25 < sum(finals) / 3 < 0.75
 
@@ -189,5 +189,5 @@ def test_fit__segmenter_learns_and_shifted_masks_are_noticed(tmp_path: Path) -> 
     shifted = module.cohort.masks.clone()
     shifted[module.train_index] = shifted[module.train_index].roll(8, dims=-1)
     module.cohort.masks.copy_(shifted)
-    result = fit(module, tmp_path / "shifted" / CHECKPOINT)
+    result = fit(module, tmp_path / "shifted" / CHECKPOINT, {})
     assert result.history[-1]["val_dice"] < 0.5

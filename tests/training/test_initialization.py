@@ -1,212 +1,128 @@
-import hashlib
-import io
-import os
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.training.initialization import PUBLISHED, PublishedWeights, fetch_weights, read_weights
+from tumor_cascade.models.classifier import TumorClassifier
+from tumor_cascade.models.encoders import build_encoder
+from tumor_cascade.models.resunet import ResUNet
+from tumor_cascade.network_folder import hash_patient, write_network
+from tumor_cascade.storage import hash_file
+from tumor_cascade.training.initialization import StartingWeights, check_patients, find_start, start_encoder
+
+PARTS = {"classifier": "backbone", "segmenter": "encoder"}
 
 
-def make_weights() -> dict[str, torch.Tensor]:
-    # As published: parameters with gradients beside plain buffers.
-    return {
-        "conv1.weight": torch.nn.Parameter(torch.arange(12.0).view(3, 4)),
-        "bn1.running_mean": torch.arange(4.0),
-        "bn1.num_batches_tracked": torch.tensor(7),
-    }
+def build_network(role: str) -> torch.nn.Module:
+    if role == "classifier":
+        return TumorClassifier(3, "efficientnet_lite0", 0.0, "linear", 32)
+    return ResUNet(3, [4, 4, 4, 4, 4], "efficientnet_lite0", True, False)
 
 
-def serialize(value: Any) -> bytes:
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    return stream.getvalue()
+def write_folder(folder: Path, role: str) -> torch.nn.Module:
+    """Write a network of EfficientNet-Lite0 that has learned from patient A and was chosen by patient B."""
+    network = build_network(role)
+    seen = {"training_patients": [hash_patient("A")], "validation_patients": [hash_patient("B")]}
+    folder.mkdir(parents=True)
+    write_network(folder, {"role": role, **seen}, network.state_dict(), {})
+    return network
 
 
-@dataclass
-class Server:
-    """A file server on the loopback that says what it is told to say."""
-
-    url: str
-    body: bytes = b""
-    status: int = 200
-    missing_bytes: int = 0  # announced but never sent
-    raw_answer: bytes = b""  # sent instead of an HTTP answer
-    requests: list[str] = field(default_factory=list)
-    num_sent: int = 0
+def find(initialization: Path | str, fold: int = 0) -> StartingWeights:
+    start = find_start(str(initialization), "efficientnet_lite0", "segmenter", fold)
+    assert start is not None
+    return start
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.requests.append(self.path)
-            if state.raw_answer:
-                self.wfile.write(state.raw_answer)
-                return
-            self.send_response(state.status)
-            self.send_header("Content-Length", str(len(state.body) + state.missing_bytes))
-            self.end_headers()
-            try:
-                for start in range(0, len(state.body), 1 << 16):
-                    state.num_sent += self.wfile.write(state.body[start : start + (1 << 16)])
-            except ConnectionError:
-                pass  # the client has heard enough
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state = Server(f"http://127.0.0.1:{httpd.server_port}/resnet18.pth")
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
-    thread.start()
-    yield state
-    httpd.shutdown()
-    httpd.server_close()
-    thread.join()
+def test_find_start__none_is_a_random_start() -> None:
+    assert find_start("none", "resnet50", "classifier", 0) is None
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("TUMOR_CASCADE_WEIGHTS", str(folder))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return folder
+def test_find_start__imagenet_as_a_package() -> None:
+    start = find("imagenet")
+    assert start.sha256 == hash_file(start.path) and start.training_patients == frozenset()
+    start_encoder(build_encoder("efficientnet_lite0", 5), start, "efficientnet_lite0")
 
 
-def publish(monkeypatch: pytest.MonkeyPatch, url: str, body: bytes) -> str:
-    """Let the known download be these bytes at this address; return their SHA-256."""
-    sha256 = hashlib.sha256(body).hexdigest()
-    monkeypatch.setitem(PUBLISHED, "resnet18", PublishedWeights(url, sha256, len(body)))
-    return sha256
-
-
-def list_files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.rglob("*")) if folder.exists() else []
-
-
-def test_fetch_weights__downloads_and_converts_once(
-    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.body = serialize(make_weights())
-    sha256 = publish(monkeypatch, server.url, server.body)
-    first = fetch_weights("imagenet", "resnet18")
-    assert first.sha256 == sha256  # of the published bytes, so it is known without a download
-    assert list_files(cache) == [first.path.name] == [f"resnet18-imagenet-{sha256[:8]}.safetensors"]
-    loaded = load_file(first.path)
-    assert {name: value.tolist() for name, value in loaded.items()} == {
-        name: value.tolist() for name, value in make_weights().items()
-    }
-    assert fetch_weights("imagenet", "resnet18") == first
-    assert server.requests == ["/resnet18.pth"]
-
-
-def test_fetch_weights__other_bytes_are_refused(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sha256 = publish(monkeypatch, server.url, serialize(make_weights()))
-    server.body = serialize({"conv1.weight": torch.zeros(3)})
-    with pytest.raises(DataError) as raised:
-        fetch_weights("imagenet", "resnet18")
-    text = str(raised.value)
-    for part in ("ImageNet weights", f"must be {sha256[:16]}", server.url, "train_classifier.initialization", "none"):
-        assert part in text
-    assert list_files(cache) == []
-
-
-def test_fetch_weights__stops_reading_beyond_the_known_size(
-    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(monkeypatch, server.url, b"x" * 1000)
-    server.body = b"x" * (64 << 20)
-    with pytest.raises(DataError, match="bytes with SHA-256"):
-        fetch_weights("imagenet", "resnet18")
-    assert server.num_sent < 32 << 20
-    assert list_files(cache) == []
-
-
-@pytest.mark.parametrize(
-    "answer", [{"status": 404}, {"status": 503}, {"missing_bytes": 10}, {"raw_answer": b"no HTTP\r\n\r\n"}]
-)
-def test_fetch_weights__a_server_that_does_not_deliver(
-    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
-) -> None:
-    body = serialize(make_weights())
-    publish(monkeypatch, server.url, body)
-    server.body = body[:-10]
-    for name, value in answer.items():
-        setattr(server, name, value)
-    with pytest.raises(DataError, match=r"(?s)ImageNet weights: .*Fetch http.* yourself"):
-        fetch_weights("imagenet", "resnet18")
-    assert list_files(cache) == []
-
-
-def test_fetch_weights__no_server_is_no_silent_fallback(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(monkeypatch, "http://127.0.0.1:9/resnet18.pth", b"x")
-    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/resnet18\.pth cannot be reached .*Fetch"):
-        fetch_weights("imagenet", "resnet18")
-    assert list_files(cache) == []
-
-
-def test_fetch_weights__published_addresses_name_their_digest() -> None:
-    # torchvision's file names end in the first 8 digits of the SHA-256.
-    for name, published in PUBLISHED.items():
-        assert published.url == f"https://download.pytorch.org/models/{name}-{published.sha256[:8]}.pth"
-        assert len(published.sha256) == 64 and published.num_bytes > 40_000_000
-
-
-def test_fetch_weights__path(tmp_path: Path) -> None:
+def test_find_start__file(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_file({"a": torch.zeros(2)}, path)
-    found = fetch_weights(str(path), "resnet50")
-    assert found.path == path and found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert find(path) == StartingWeights(path, hash_file(path), {})
+
+
+def test_find_start__folder_of_a_fold(tmp_path: Path) -> None:
+    for fold in (0, 1):
+        write_folder(tmp_path / f"fold-{fold}" / "segmenter", "segmenter")
+    starts = [find(tmp_path / "fold-{fold}" / "segmenter", fold) for fold in (0, 1)]
+    assert [start.path.parent.parent.name for start in starts] == ["fold-0", "fold-1"]
+    assert starts[0].sha256 != starts[1].sha256
+    assert starts[0].training_patients == {hash_patient("A")}
 
 
 @pytest.mark.parametrize("name", ["missing.pth", "", "."])
-def test_fetch_weights__missing_path(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ParamsError, match=r"train_classifier.initialization is .*none, imagenet, or an existing file"):
-        fetch_weights(str(tmp_path / name), "resnet50")
+def test_find_start__missing_path(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ParamsError, match=r"train_segmenter\.initialization is .*none, imagenet, an existing file or"):
+        find(tmp_path / name)
 
 
-def test_read_weights__either_format(tmp_path: Path) -> None:
-    weights = {name: value.detach() for name, value in make_weights().items()}
-    torch.save(make_weights(), tmp_path / "a.pth")
-    save_file(weights, tmp_path / "a.safetensors")
-    for name in ("a.pth", "a.safetensors"):
-        found = read_weights(tmp_path / name)
-        assert all(torch.equal(found[key], weights[key]) for key in weights) and len(found) == 3
+@pytest.mark.parametrize("changes", [{"role": "gate"}, {"training_patients": None}])
+def test_find_start__folder_that_does_not_say_whom_it_has_seen(tmp_path: Path, changes: dict[str, Any]) -> None:
+    write_folder(tmp_path / "segmenter", "segmenter")
+    path = tmp_path / "segmenter" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(DataError, match=r"network segmenter: config\.json does not say what it is and whom"):
+        find(tmp_path / "segmenter")
 
 
-class Code:
-    def __reduce__(self) -> Any:
-        return os.mkdir, ("run-by-weights",)
+@pytest.mark.parametrize("source", PARTS)
+@pytest.mark.parametrize("target", PARTS)
+def test_start_encoder__a_network_of_either_role_starts_the_other(tmp_path: Path, source: str, target: str) -> None:
+    trained, fresh = write_folder(tmp_path / source, source), build_network(target)
+    encoder = getattr(fresh, PARTS[target])
+    start_encoder(encoder, find(tmp_path / source), "efficientnet_lite0")
+    expected, found = getattr(trained, PARTS[source]).state_dict(), encoder.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items()) and len(found) == len(expected)
 
 
-def test_read_weights__runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"conv1.weight": Code()}, "evil.pth")
-    with pytest.raises(DataError, match=r"weights evil\.pth cannot be read \(UnpicklingError\).*Convert the file"):
-        read_weights(Path("evil.pth"))
-    assert list_files(tmp_path) == ["evil.pth"]
+def test_start_encoder__another_kind_of_encoder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "segmenter", "segmenter")
+    with pytest.raises(DataError, match=r"(?s)weights segmenter are none of a resnet18 .*Give others"):
+        start_encoder(build_encoder("resnet18", 3), find(tmp_path / "segmenter"), "resnet18")
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"\x80\x02]q\x00.", serialize(make_weights())[:400]])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_read_weights__damaged_file(tmp_path: Path, content: bytes, suffix: str) -> None:
-    path = tmp_path / f"damaged{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=f"weights damaged{suffix} (cannot be read|hold more than tensors)"):
-        read_weights(path)
+def test_start_encoder__a_network_file_without_its_folder_is_refused(tmp_path: Path) -> None:
+    # The folder's config says whom it has seen; past it no weights of ours come in.
+    write_folder(tmp_path / "segmenter", "segmenter")
+    start = find(tmp_path / "segmenter" / "weights.safetensors")
+    with pytest.raises(DataError, match=r"(?s)weights weights\.safetensors are none of a efficientnet_lite0"):
+        start_encoder(build_encoder("efficientnet_lite0", 3), start, "efficientnet_lite0")
 
 
-@pytest.mark.parametrize("value", [{"state_dict": {"a": torch.zeros(1)}, "epoch": 3}, [torch.zeros(1)], torch.zeros(1)])
-def test_read_weights__something_else_than_a_state_dict(tmp_path: Path, value: Any) -> None:
-    torch.save(value, tmp_path / "other.pth")
-    with pytest.raises(DataError, match=r"weights other\.pth hold more than tensors; must be a state dict"):
-        read_weights(tmp_path / "other.pth")
+@pytest.mark.parametrize(
+    ("validation", "test", "is_refused"),
+    [
+        (["B"], ["C"], False),  # the same split, the same fold
+        (["C"], ["D"], False),
+        (["A", "B"], ["C"], True),  # it was trained on who validates now
+        (["C"], ["A"], True),  # on a test patient
+        (["C"], ["B"], True),  # a test patient chose its best epoch
+    ],
+)
+def test_check_patients__weights_of_ours(
+    tmp_path: Path, validation: list[str], test: list[str], is_refused: bool
+) -> None:
+    write_folder(tmp_path / "segmenter", "segmenter")
+    start = find(tmp_path / "segmenter")
+    if is_refused:
+        with pytest.raises(DataError, match="weights segmenter have seen 1 of this fold's validation and test"):
+            check_patients(start, validation, test)
+    else:
+        check_patients(start, validation, test)
+
+
+def test_check_patients__other_weights_have_seen_nobody() -> None:
+    check_patients(find("imagenet"), ["A"], ["B"])

@@ -27,7 +27,7 @@ def record(folder: Path, **changes: Any) -> RecordingSegmenter:
     module: Any = make_module("segmenter", changes)
     module.__class__ = RecordingSegmenter
     module.augmented, module.rates = [], []
-    fit(module, folder / "last.ckpt")
+    fit(module, folder / "last.ckpt", {})
     return module
 
 

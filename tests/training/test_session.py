@@ -8,6 +8,7 @@ from trainings import NUM_SLICES, write_artifacts
 from tumor_cascade.data.cohort import read_rows
 from tumor_cascade.errors import DataError
 from tumor_cascade.network_folder import hash_patient
+from tumor_cascade.training.initialization import StartingWeights
 from tumor_cascade.training.session import describe_patients, select_fold, select_patients
 
 
@@ -75,12 +76,19 @@ def test_select_fold__a_fold_that_is_not_there(rows: pd.DataFrame) -> None:
 
 
 def test_describe_patients__names_nobody(artifacts: dict[str, Path], rows: pd.DataFrame) -> None:
-    facts = describe_patients(rows, *select_fold(rows, 0, "all"), artifacts["splits"])
+    facts = describe_patients(rows, *select_fold(rows, 0, "all"), artifacts["splits"], None)
     # In order AA_0000, AA_0002, ... AA_0008, BB_0001, ... BB_0007 every second one validates in fold 0.
     assert facts["validation_patients"] == sorted(map(hash_patient, ("AA_0000", "AA_0004", "AA_0008", "BB_0003")))
     assert len(facts["training_patients"]) == 4
     assert (facts["protocol"], facts["is_leaky"]) == ("patient_level", False)
     assert "AA_" not in str(facts)
+
+
+def test_describe_patients__starting_weights_have_seen_theirs(artifacts: dict[str, Path], rows: pd.DataFrame) -> None:
+    start = StartingWeights(Path("weights.safetensors"), 64 * "0", {"training_patients": ["elsewhere"]})
+    facts = describe_patients(rows, *select_fold(rows, 0, "all"), artifacts["splits"], start)
+    assert len(facts["training_patients"]) == 4 + 1 and "elsewhere" in facts["training_patients"]
+    assert len(facts["validation_patients"]) == 4
 
 
 def test_hash_patient__literal() -> None:

@@ -8,7 +8,6 @@ import pandas as pd
 from tumor_cascade.data.volumes import Volume
 from tumor_cascade.evaluation import figures as plots
 from tumor_cascade.evaluation.cohort import Evaluation
-from tumor_cascade.evaluation.metrics import SPLIT
 from tumor_cascade.evaluation.pictures import (
     Choice,
     Picture,
@@ -26,7 +25,7 @@ def render_figures(
     evaluation: Evaluation,
     tables: Mapping[str, pd.DataFrame],
     summary: Summary,
-    gate_threshold: float,
+    decision_threshold: float,
     num_examples: int,
     load_volume: Callable[[str], Volume],
 ) -> dict[str, bytes]:
@@ -36,7 +35,7 @@ def render_figures(
         evaluation: Raw scores.
         tables: Curves `roc`, `precision_recall`, `calibration`, `dice_by_threshold`.
         summary: Of `summarize_evaluation`.
-        gate_threshold: Of the cascade; 0: no gate.
+        decision_threshold: Of the cascade.
         num_examples: Example slices to show.
         load_volume: Reads a patient's volume.
     """
@@ -46,9 +45,9 @@ def render_figures(
         return value.value if isinstance(value, Estimate) else value
 
     names = ("true_negatives", "false_positives", "false_negatives", "true_positives")
-    counts = [get(f"cascade/{SPLIT}_num_{name}") for name in names]
+    counts = [get(f"cascade/num_{name}") for name in names]
     sensitivity, specificity, precision, base = (
-        get(f"cascade/{SPLIT}_{name}") for name in ("sensitivity", "specificity", "precision", "positive_share")
+        get(f"cascade/{name}") for name in ("sensitivity", "specificity", "precision", "positive_share")
     )
     false_positive_rate = None if specificity is None else 1 - specificity
 
@@ -64,7 +63,9 @@ def render_figures(
         "calibration": plots.plot_calibration(tables["calibration"]),
         "dice_per_patient": plots.plot_dice_per_patient(evaluation.patients),
         "dice_by_threshold": plots.plot_dice_by_threshold(
-            tables["dice_by_threshold"], gate_threshold, get(f"{ORACLE}/{SPLIT}_volume_dice")
+            tables["dice_by_threshold"],
+            decision_threshold,
+            {"segmenter alone": get("segmenter/volume_dice"), "perfect decision": get(f"{ORACLE}/volume_dice")},
         ),
         "outcomes": plot_outcomes(picture(choose_patients(evaluation.patients, evaluation.slices))),
         "examples": plot_examples(picture(choose_examples(evaluation.slices, num_examples))),

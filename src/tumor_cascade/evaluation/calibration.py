@@ -1,15 +1,21 @@
-"""Numbers of the cascade that are chosen on validation patients: temperature, gate threshold, mask threshold."""
+"""Fits and choices on validation slices: temperature, weights of slice scores, thresholds."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 MAX_LOG_TEMPERATURE = math.log(20)
+# Weak, so that weights are the data's; but there, so that slices that a score separates without error give finite ones.
+INVERSE_REGULARIZATION = 1.0
+# A batch of another size changes a network's last digits; the slice that set a threshold must reach it again.
+LEEWAY = 1e-3  # of a logit
+MAX_THRESHOLD = 1 - 1e-6  # where float32 probabilities saturate
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> float:
@@ -34,19 +40,41 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.bool_]) -> 
     return math.exp(minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded").x)
 
 
-def choose_gate_threshold(
-    probabilities: NDArray[np.floating], labels: NDArray[np.bool_], target_sensitivity: float
-) -> float:
-    """Return the highest threshold at which `probability >= threshold` keeps the target share of tumor slices.
+def fit_score_weights(scores: NDArray[np.floating], labels: NDArray[np.bool_]) -> tuple[list[float], float]:
+    """Return weights and bias of the logistic regression that joins slice scores.
 
     Args:
-        probabilities: `(N,)`, calibrated, of validation slices.
-        labels: `(N,)`, at least one with tumor.
-        target_sensitivity: In (0, 1]; reached or exceeded on these slices.
+        scores: `(N, F)`, of validation slices.
+        labels: `(N,)`, whether each shows tumor; both kinds must occur.
+    """
+    model = LogisticRegression(C=INVERSE_REGULARIZATION).fit(scores, labels)
+    return [float(weight) for weight in model.coef_[0]], float(model.intercept_[0])
+
+
+def choose_threshold(
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.bool_],
+    target_sensitivity: float,
+    is_good: Callable[[NDArray[np.bool_]], bool],
+) -> float:
+    """Return the highest threshold, up to a hair, that keeps the target share of tumor slices and is good.
+
+    Only probabilities of tumor slices are candidates: between two of them a higher threshold drops tumor-free slices
+    alone. If none is good, it is the lowest.
+
+    Args:
+        probabilities: `(N,)`, of validation slices; negative where a slice cannot be kept.
+        labels: `(N,)`, whether each shows tumor; at least one that can be kept.
+        target_sensitivity: In (0, 1]; reached or exceeded on these slices, as far as they can be kept.
+        is_good: Says of the slices kept `(N,)` whether they will do.
     """
     positives = np.sort(probabilities[labels])[::-1]
     num_kept = max(math.ceil(target_sensitivity * len(positives) - 1e-9), 1)
-    return float(positives[num_kept - 1])
+    candidates = np.unique(positives[(positives <= positives[num_kept - 1]) & (positives >= 0)])[::-1]
+    if not len(candidates):  # the target is out of reach: all that can be kept
+        candidates = positives[positives >= 0][-1:]
+    chosen = next((value for value in candidates if is_good(probabilities >= value)), candidates[-1])
+    return float(expit(logit(min(float(chosen), MAX_THRESHOLD)) - LEEWAY))
 
 
 def choose_mask_threshold(candidates: Sequence[float], dice: NDArray[np.floating]) -> float:

@@ -1,7 +1,7 @@
 """A cascade over a cohort: one patient in memory at a time, a table of raw scores at the end."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +70,16 @@ def evaluate_volumes(
     slices = pd.concat(tables, ignore_index=True)
     patients = pd.DataFrame.from_dict(lesions, orient="index").join(summarize_patients(slices))
     return Evaluation(slices, patients.rename_axis("patient_id"), packed_masks)
+
+
+def join_evaluations(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Return the scores of several cohorts of different patients as those of one."""
+    slices = pd.concat([evaluation.slices for evaluation in evaluations])
+    return Evaluation(
+        slices.sort_values(["patient_id", "slice_index"], ignore_index=True),
+        pd.concat([evaluation.patients for evaluation in evaluations]).sort_index(),
+        {patient: masks for evaluation in evaluations for patient, masks in evaluation.packed_masks.items()},
+    )
 
 
 def pack_masks(masks: NDArray[np.bool_]) -> bytes:

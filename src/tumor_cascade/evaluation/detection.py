@@ -1,4 +1,4 @@
-"""Slice detection: does the gate know which slices show tumor?"""
+"""Slice detection: does the cascade know which slices show tumor?"""
 
 from collections.abc import Sequence
 from typing import Any

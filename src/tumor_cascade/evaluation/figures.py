@@ -1,6 +1,7 @@
 """Figures of the report: each function returns a matplotlib figure, `render_png` its bytes, equal for equal input."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def render_png(figure: Figure) -> bytes:
 
 
 def plot_confusion_matrix(counts: Any) -> Figure:
-    """Return the gate's confusion matrix.
+    """Return the confusion matrix of the cascade's decisions.
 
     Args:
         counts: int `(2, 2)`, rows truth, columns decision, both in order no tumor, tumor.
@@ -41,14 +42,14 @@ def plot_confusion_matrix(counts: Any) -> Figure:
         text = f"{count:,}\n{shares[row, column]:.1%}" if totals[row, 0] else f"{count:,}"
         color = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=12)
-    axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=CLASS_NAMES, xlabel="Gate says", ylabel="Truth")
+    axes.set(xticks=[0, 1], yticks=[0, 1], xticklabels=CLASS_NAMES, xlabel="Cascade says", ylabel="Truth")
     axes.set_yticklabels(CLASS_NAMES, rotation=90, va="center")
     axes.spines[:].set_visible(False)
     return figure
 
 
 def plot_roc(roc: pd.DataFrame, operating_point: tuple[float | None, float | None]) -> Figure:
-    """Return the ROC curve with the gate's operating point (false and true positive rate)."""
+    """Return the ROC curve with the cascade's operating point (false and true positive rate)."""
     figure, axes = start_figure((4.6, 4.2))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="chance")
     draw_curve(axes, roc, "false_positive_rate", "true_positive_rate", "needs slices of both classes")
@@ -60,7 +61,7 @@ def plot_roc(roc: pd.DataFrame, operating_point: tuple[float | None, float | Non
 def plot_precision_recall(
     curve: pd.DataFrame, operating_point: tuple[float | None, float | None], base: float
 ) -> Figure:
-    """Return the precision-recall curve with the gate's operating point and the share of tumor slices as base line."""
+    """Return the precision-recall curve with the operating point and the share of tumor slices as base line."""
     figure, axes = start_figure((4.6, 4.2))
     axes.axhline(base, color=GREY, linestyle=":", label=f"share of tumor slices {base:.2f}")
     draw_curve(axes, curve, "recall", "precision", "needs tumor slices")
@@ -73,7 +74,7 @@ def plot_calibration(table: pd.DataFrame) -> Figure:
     """Return the reliability diagram: a dot per bin of equal mass."""
     figure, axes = start_figure((4.6, 4.2))
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfectly calibrated")
-    axes.plot(table["mean_probability"], table["tumor_share"], color=BLUE, marker="o", label="gate")
+    axes.plot(table["mean_probability"], table["tumor_share"], color=BLUE, marker="o", label="cascade")
     axes.set(xlabel="Mean probability of a bin", ylabel="Share of tumor slices in the bin")
     return finish_unit_square(figure, axes)
 
@@ -84,9 +85,7 @@ def plot_dice_per_patient(patients: pd.DataFrame) -> Figure:
     figure, axes = start_figure((8.5, 3.8))
     positions = np.arange(len(ranked))
     axes.bar(positions, ranked["cascade_volume_dice"], color=BLUE, width=0.8, label="cascade")
-    axes.plot(
-        positions, ranked["segmenter_volume_dice"], "o", color=ORANGE, markersize=4, label="segmenter alone (no gate)"
-    )
+    axes.plot(positions, ranked["segmenter_volume_dice"], "o", color=ORANGE, markersize=4, label="segmenter alone")
     if len(ranked):
         mean = float(ranked["cascade_volume_dice"].mean())
         axes.axhline(mean, color="black", linestyle="--", linewidth=1, label=f"mean of the cascade {mean:.3f}")
@@ -100,24 +99,34 @@ def plot_dice_per_patient(patients: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_dice_by_threshold(curve: pd.DataFrame, gate_threshold: float, oracle_dice: float | None) -> Figure:
-    """Return mean volume Dice and the share of slices that are segmented against the gate's threshold."""
+def plot_dice_by_threshold(
+    curve: pd.DataFrame, decision_threshold: float, references: Mapping[str, float | None]
+) -> Figure:
+    """Return mean volume Dice, sensitivity and specificity against the decision threshold.
+
+    Args:
+        curve: Of `trace_thresholds`.
+        decision_threshold: Of the cascade.
+        references: Volume Dice of others, by name; drawn as level lines where defined.
+    """
     inner = curve[(curve["threshold"] > 0) & (curve["threshold"] < 1)]
-    figure = Figure(figsize=(6.5, 4.6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    figure = Figure(figsize=(6.5, 4.9), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     upper.plot(inner["threshold"], inner["volume_dice"], color=BLUE, label="cascade")
-    upper.axhline(curve["volume_dice"].iloc[0], color=ORANGE, linestyle="--", label="segmenter alone (no gate)")
-    if oracle_dice is not None:
-        upper.axhline(oracle_dice, color=GREEN, linestyle=":", label="segmenter with a perfect gate")
-    lower.plot(inner["threshold"], inner["segmented_share"], color=BLUE)
+    for (name, dice), style in zip(references.items(), ((ORANGE, "--"), (GREEN, ":")), strict=True):
+        if dice is not None:
+            upper.axhline(dice, color=style[0], linestyle=style[1], label=name)
+    for name, color in (("sensitivity", BLUE), ("specificity", ORANGE)):
+        lower.plot(inner["threshold"], inner[name], color=color, label=name)
     for axes in (upper, lower):
-        if 0 < gate_threshold < 1:
-            axes.axvline(gate_threshold, color="black", linewidth=1, label=f"chosen threshold {gate_threshold:.3g}")
+        if 0 < decision_threshold < 1:
+            name = f"chosen threshold {decision_threshold:.3g}" if axes is upper else None
+            axes.axvline(decision_threshold, color="black", linewidth=1, label=name)
         axes.set_xscale("logit")
         axes.grid(alpha=0.3)
+        axes.legend(loc="lower left", framealpha=0.95)
     upper.set(ylabel="Mean volume Dice", ylim=(0, 1))
-    upper.legend(loc="lower left", framealpha=0.95)
-    lower.set(ylabel="Share segmented", ylim=(0, 1.02), xlabel="Gate threshold on the slice's probability")
+    lower.set(ylabel="Share of slices", ylim=(0, 1.02), xlabel="Decision threshold on the slice's probability")
     lower.set_xticks(THRESHOLD_TICKS, [f"{tick:g}" for tick in THRESHOLD_TICKS])
     lower.minorticks_off()
     return figure
@@ -132,7 +141,7 @@ def start_figure(size_in: tuple[float, float]) -> tuple[Figure, Axes]:
 def draw_curve(axes: Axes, curve: pd.DataFrame, x: str, y: str, need: str) -> None:
     """Draw a curve, or what it would need to exist."""
     if len(curve):
-        axes.plot(curve[x], curve[y], color=BLUE, label="gate")
+        axes.plot(curve[x], curve[y], color=BLUE, label="cascade")
     else:
         tell_undefined(axes, need)
 

@@ -57,7 +57,7 @@ def choose_patients(patients: pd.DataFrame, slices: pd.DataFrame) -> list[Choice
 
 
 def choose_examples(slices: pd.DataFrame, num_examples: int) -> list[Choice]:
-    """Return slices of each outcome of the gate in turn, of different patients where possible.
+    """Return slices of each outcome of the decision in turn, of different patients where possible.
 
     Missed tumors from the largest on, false alarms from the largest false mask on, found tumors from the median slice
     Dice outwards.

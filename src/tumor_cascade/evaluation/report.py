@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tumor_cascade.evaluation.metrics import SPLIT
 from tumor_cascade.evaluation.statistics import Estimate, Summary
 from tumor_cascade.evaluation.strata import name_strata, title_strata
 from tumor_cascade.params import EvaluateCascadeParams
@@ -22,18 +21,22 @@ class ReportContext:
     """What a reader has to know before the first number.
 
     Attributes:
-        protocol: How test and training were separated, e.g. `patient_level`.
-        is_leaky: The cascade already knew patients of the test set from its training.
+        protocol: How they and training were separated, e.g. `patient_level`.
+        scope: Whom the cascade was scored on, in words.
+        is_leaky: The cascade already knew patients of them from its training.
         has_patient_ids: False where ids were invented per file.
         content_id: Of this evaluation.
         gate_threshold: Of the cascade; 0: no gate.
+        decision_threshold: Of the cascade.
     """
 
     protocol: str
+    scope: str
     is_leaky: bool
     has_patient_ids: bool
     content_id: str
     gate_threshold: float
+    decision_threshold: float
 
 
 def render_report(
@@ -64,7 +67,7 @@ def render_report(
     environment.filters |= {"number": format_number, "interval": format_interval}
     return environment.get_template(TEMPLATE_NAME).render(
         context=context,
-        metrics={name.replace(f"/{SPLIT}_", "."): value for name, value in summary.items()},
+        metrics={name.replace("/", "."): value for name, value in summary.items()},
         class_table=class_table,
         patients=[{"patient_id": name, **row} for name, row in patients.to_dict("index").items()],
         images={name: base64.b64encode(png).decode() for name, png in figures.items()},

@@ -18,9 +18,9 @@ from tumor_cascade.params import EvaluateCascadeParams
 
 Mask = NDArray[np.bool_]
 
-# Whose masks are compared with the truth: the cascade's, and its segmenter's on every slice as if there were no gate.
+# Whose masks are compared with the truth: the cascade's, and its segmenter's on every slice without gate and decision.
 MODELS = ("cascade", "segmenter")
-# The segmenter behind a gate that never errs; its counts follow from the segmenter's.
+# The segmenter behind a decision that never errs; its counts follow from the segmenter's.
 ORACLE = "oracle"
 
 
@@ -78,6 +78,9 @@ def score_volume(
             "probability": prediction.probabilities,
             "is_positive": prediction.is_positive,
             "uncertainty": prediction.uncertainty,
+            "gate_is_open": prediction.gate_is_open,
+            "classifier_logit": prediction.classifier_logits,
+            "segmenter_score": prediction.segmenter_scores,
         }
     )[is_scored]
     lesions = {"num_lesions": np.nan}
@@ -105,6 +108,8 @@ def summarize_patients(slices: pd.DataFrame) -> pd.DataFrame:
         "num_slices": 1,
         "num_tumor_slices": slices["has_tumor"],
         "num_positive_slices": slices["is_positive"],
+        "num_segmented_slices": slices["gate_is_open"],
+        "num_segmented_tumor_slices": slices["has_tumor"] & slices["gate_is_open"],
         "num_missed_slices": slices["has_tumor"] & ~slices["is_positive"],
         "num_false_alarms": is_free & slices["is_positive"],
         "tumor_px": slices["tumor_px"],

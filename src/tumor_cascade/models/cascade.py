@@ -1,48 +1,16 @@
-"""The cascade: classifiers say which slices show tumor, segmenters say where; one volume in, one answer out."""
+"""The cascade: classifiers say which slices to look at, segmenters where the tumor is, both whether there is one."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.special import expit
 
-from tumor_cascade.models.scoring import ScoringNetwork, score_pixels, score_slices
-
-MIN_PROBABILITY = 1e-6
-
-
-@dataclass(frozen=True)
-class CascadeSettings:
-    """Numbers chosen on validation patients; part of the product.
-
-    Attributes:
-        temperature: Divides classifier logits before the sigmoid.
-        gate_threshold: A slice is segmented if its calibrated probability is at least this; 0: no gate.
-        mask_threshold: A pixel is tumor if the segmenter's probability is at least this.
-        has_flip_averaging: Average over left-right flips.
-        min_component_voxels: Smaller 26-connected components are removed.
-        has_only_largest_component: Keep the largest component alone.
-    """
-
-    temperature: float
-    gate_threshold: float
-    mask_threshold: float
-    has_flip_averaging: bool
-    min_component_voxels: int
-    has_only_largest_component: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "CascadeSettings":
-        """Take plain values; unknown or missing keys are a TypeError."""
-        return cls(**values)
+from tumor_cascade.models.decision import CascadeSettings, decide_slices, measure_entropy, open_gate
+from tumor_cascade.models.scoring import ScoringNetwork, SegmenterScores, score_masks, score_slices
 
 
 @dataclass(frozen=True)
@@ -50,18 +18,26 @@ class VolumePrediction:
     """What the cascade says of one volume of Z slices, at the volume's own size.
 
     Attributes:
-        probabilities: float32 `(Z,)`, calibrated probability that a slice shows tumor.
-        is_positive: bool `(Z,)`, the gate's decision.
-        masks: bool `(Z, H, W)`, empty where the gate is closed.
+        probabilities: float32 `(Z,)`, that a slice shows tumor, by all networks that have seen it.
+        is_positive: bool `(Z,)`, the decision.
+        masks: bool `(Z, H, W)`, empty where the slice is not positive.
         uncertainty: float32 `(Z,)` in [0, 1]: entropy of the slice probability, in bits.
+        gate_is_open: bool `(Z,)`, whether the slice was worth segmenting.
+        classifier_logits: float32 `(Z,)`, neither smoothed nor calibrated.
+        segmenter_scores: float32 `(Z,)`, see `scoring.score_masks`; NaN where not segmented.
+        slice_head_logits: float32 `(Z,)`, NaN where not segmented; None unless all segmenters have a slice head.
         mask_probabilities: float32 `(Z, H, W)`, of the segmenter for every slice; None unless asked for.
-        segmenter_masks: bool `(Z, H, W)`, as if there were no gate; None unless asked for.
+        segmenter_masks: bool `(Z, H, W)`, of the segmenter alone, without gate and decision; None unless asked for.
     """
 
     probabilities: NDArray[np.float32]
     is_positive: NDArray[np.bool_]
     masks: NDArray[np.bool_]
     uncertainty: NDArray[np.float32]
+    gate_is_open: NDArray[np.bool_]
+    classifier_logits: NDArray[np.float32]
+    segmenter_scores: NDArray[np.float32]
+    slice_head_logits: NDArray[np.float32] | None = None
     mask_probabilities: NDArray[np.float32] | None = None
     segmenter_masks: NDArray[np.bool_] | None = None
 
@@ -98,39 +74,52 @@ class Cascade:
         """
         settings, volume = self.settings, torch.from_numpy(np.ascontiguousarray(images))
         logits = np.mean([score_slices(net, volume, settings.has_flip_averaging) for net in self.classifiers], axis=0)
-        probabilities = calibrate_logits(logits, settings.temperature)
-        is_positive = probabilities >= settings.gate_threshold
-        wanted = np.flatnonzero(np.ones_like(is_positive) if is_every_slice_segmented else is_positive)
-        mask_probabilities = np.zeros((len(images), *images.shape[2:]), dtype=np.float32)
-        for net in self.segmenters:
-            mask_probabilities[wanted] += score_pixels(net, volume, wanted, settings.has_flip_averaging)
-        mask_probabilities /= len(self.segmenters)
-        segmented = mask_probabilities >= settings.mask_threshold
-        masks = self._postprocess(segmented & is_positive[:, None, None])
-        uncertainty = measure_entropy(probabilities)
-        if not is_every_slice_segmented:
-            return VolumePrediction(probabilities, is_positive, masks, uncertainty)
-        alone = self._postprocess(segmented)
-        return VolumePrediction(probabilities, is_positive, masks, uncertainty, mask_probabilities, alone)
-
-    def cut(self, prediction: VolumePrediction, mask_threshold: float) -> NDArray[np.bool_]:
-        """Return the cascade's masks at another threshold, from a prediction of every slice."""
-        assert prediction.mask_probabilities is not None
-        return self._postprocess(
-            (prediction.mask_probabilities >= mask_threshold) & prediction.is_positive[:, None, None]
+        is_open = open_gate(logits, settings)
+        wanted = np.flatnonzero(np.ones_like(is_open) if is_every_slice_segmented else is_open)
+        answers = [score_masks(net, volume, wanted, settings.has_flip_averaging) for net in self.segmenters]
+        seen = average_scores(answers)
+        scores = spread(seen.slice_scores, wanted, len(images), np.nan)
+        heads = None if seen.head_logits is None else spread(seen.head_logits, wanted, len(images), np.nan)
+        decision = decide_slices(logits, scores, settings)
+        segmented = spread(seen.mask_probabilities >= settings.mask_threshold, wanted, len(images), False)
+        masks = self.postprocess(segmented & is_open[:, None, None]) & decision.is_positive[:, None, None]
+        return VolumePrediction(
+            probabilities=decision.probabilities,
+            is_positive=decision.is_positive,
+            masks=masks,
+            uncertainty=measure_entropy(decision.probabilities),
+            gate_is_open=is_open,
+            classifier_logits=logits,
+            segmenter_scores=scores,
+            slice_head_logits=heads,
+            mask_probabilities=seen.mask_probabilities if is_every_slice_segmented else None,
+            segmenter_masks=self.postprocess(segmented) if is_every_slice_segmented else None,
         )
 
-    def _postprocess(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def postprocess(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a volume's masks `(Z, H, W)` after the settings' post-processing."""
         return remove_components(masks, self.settings.min_component_voxels, self.settings.has_only_largest_component)
 
 
-def calibrate_logits(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Return calibrated probabilities, elementwise.
+def average_scores(answers: Sequence[SegmenterScores]) -> SegmenterScores:
+    """Return the mean of what several segmenters say of the same slices."""
+    heads = [answer.head_logits for answer in answers if answer.head_logits is not None]
+    total = answers[0].mask_probabilities  # added up in place: these are by far the largest arrays here
+    for answer in answers[1:]:
+        total += answer.mask_probabilities
+    total /= len(answers)
+    return SegmenterScores(
+        mask_probabilities=total,
+        slice_scores=np.mean([answer.slice_scores for answer in answers], axis=0),
+        head_logits=np.mean(heads, axis=0) if len(heads) == len(answers) else None,
+    )
 
-    The gate threshold is one of these numbers, so whoever compares with it has to take them from here, to the last bit.
-    """
-    probabilities: NDArray[np.float32] = expit(logits / temperature).astype(np.float32)
-    return probabilities
+
+def spread(values: NDArray[Any], wanted: NDArray[np.intp], num_slices: int, fill: float) -> NDArray[Any]:
+    """Return the values `(N, ...)` of the slices `wanted` at their places in a volume `(Z, ...)`, the rest filled."""
+    whole = np.full((num_slices, *values.shape[1:]), fill, dtype=values.dtype)
+    whole[wanted] = values
+    return whole
 
 
 def remove_components(masks: NDArray[np.bool_], min_voxels: int, has_only_largest: bool) -> NDArray[np.bool_]:
@@ -148,9 +137,3 @@ def remove_components(masks: NDArray[np.bool_], min_voxels: int, has_only_larges
         is_kept &= np.arange(len(sizes)) == sizes.argmax()
     kept: NDArray[np.bool_] = is_kept[labels]
     return kept
-
-
-def measure_entropy(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the entropy in bits of tumor against no tumor, elementwise: 0 where certain, 1 at 0.5."""
-    p = np.clip(probabilities.astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-    return (-(p * np.log2(p) + (1 - p) * np.log2(1 - p))).astype(np.float32)

@@ -1,64 +1,52 @@
-"""The slice classifier: a ResNet with one logit, tumor against no tumor.
-
-Source: He et al. 2015 (https://arxiv.org/abs/1512.03385). Strides and projections are torchvision's, so that its
-ImageNet weights fit.
-"""
+"""The slice classifier: an encoder, a head and one logit, tumor against no tumor."""
 
 from typing import Literal
 
-import torch
-from monai.networks.nets import ResNet, resnet18, resnet50
 from torch import Tensor, nn
 
-RGB_CHANNELS = 3
+from tumor_cascade.models.encoders import ENCODER_STRIDE, EncoderName, build_encoder
+
+HeadName = Literal["linear", "study"]
+
+STUDY_POOLING_PX = 4
+STUDY_UNITS = 256
 
 
 class TumorClassifier(nn.Module):
-    """A ResNet, global average pooling, dropout and one linear unit.
+    """An encoder's coarsest features, pooled, then a head.
 
     Args:
         in_channels: Image channels.
-        network: `resnet18` or `resnet50`.
+        network: Kind of encoder.
         dropout: Probability before the last layer.
+        head: `linear`: global average pooling and one linear unit. `study`: the study's average pooling 4x4, 256
+            ReLU units and two classes, whose difference is the logit; the sigmoid of a difference is the softmax of
+            two classes, so binary cross-entropy on it is the study's cross-entropy on both.
+        input_size_px: Height and width of the images; the study's head is made for one size, a multiple of 128.
     """
 
-    def __init__(self, in_channels: int, network: Literal["resnet18", "resnet50"], dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, network: EncoderName, dropout: float, head: HeadName, input_size_px: int
+    ) -> None:
         super().__init__()
-        build = {"resnet18": resnet18, "resnet50": resnet50}[network]
-        self.backbone: ResNet = build(
-            spatial_dims=2,
-            n_input_channels=in_channels,
-            conv1_t_stride=2,
-            bias_downsample=False,
-            shortcut_type="B",
-            feed_forward=False,
-        )
-        num_features = 512 if network == "resnet18" else 2048
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, 1))
+        self.backbone = build_encoder(network, in_channels)
+        num_features = self.backbone.channels[-1]
+        if head == "linear":
+            self.head = nn.Sequential(
+                nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(num_features, 1)
+            )
+        else:
+            num_pooled = num_features * (input_size_px // ENCODER_STRIDE // STUDY_POOLING_PX) ** 2
+            self.head = nn.Sequential(
+                nn.AvgPool2d(STUDY_POOLING_PX),
+                nn.Flatten(),
+                nn.Linear(num_pooled, STUDY_UNITS),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(STUDY_UNITS, 2),
+            )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images `(N, C, H, W)` to logits `(N,)`."""
-        features: Tensor = self.backbone(images)  # (N, F)
-        logits: Tensor = self.head(features)
-        return logits.squeeze(1)  # (N,)
-
-
-def load_backbone(classifier: TumorClassifier, weights: dict[str, Tensor]) -> None:
-    """Start the backbone from a torchvision ResNet's state dict; its `fc` layer is left out.
-
-    A first convolution for three channels is spread over more: channels 3 and 4 repeat the second (FLAIR), and all
-    are scaled so that the sum over channels keeps its size.
-
-    Raises:
-        ValueError: Keys or shapes do not fit.
-    """
-    weights = {key: value for key, value in weights.items() if not key.startswith("fc.")}
-    in_channels = classifier.backbone.conv1.in_channels
-    first = weights.get("conv1.weight")
-    if first is not None and in_channels > RGB_CHANNELS:
-        extra = first[:, 1:2].repeat(1, in_channels - RGB_CHANNELS, 1, 1)
-        weights["conv1.weight"] = torch.cat([first, extra], dim=1) * (RGB_CHANNELS / in_channels)
-    try:
-        classifier.backbone.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
+        outputs: Tensor = self.head(self.backbone(images)[-1])  # (N, 1), or (N, 2): no tumor, tumor
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]

@@ -1,14 +1,13 @@
 """`assemble_cascade`: calibrates on validation patients; packs networks, thresholds and references into one product."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from tqdm import tqdm
@@ -17,16 +16,20 @@ from tumor_cascade.content import describe_content
 from tumor_cascade.data.cohort import iterate_volumes, read_rows
 from tumor_cascade.data.manifest import SEQUENCES
 from tumor_cascade.data.split import DEVELOPMENT, read_split_facts
-from tumor_cascade.data.volumes import Volume
 from tumor_cascade.errors import DataError
-from tumor_cascade.evaluation.calibration import choose_gate_threshold, choose_mask_threshold, fit_temperature
-from tumor_cascade.models.cascade import Cascade, CascadeSettings, calibrate_logits
-from tumor_cascade.models.scoring import ScoringNetwork, score_slices
+from tumor_cascade.evaluation.kept_masks import KeptMasks
+from tumor_cascade.evaluation.tuning import choose_out_of_fold, choose_settings, start_settings
+from tumor_cascade.evaluation.validation import ValidationScores, decide_table, score_volume
+from tumor_cascade.models.cascade import Cascade
+from tumor_cascade.models.decision import CascadeSettings
+from tumor_cascade.models.scoring import ScoringNetwork
 from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.params import AssembleCascadeParams
 from tumor_cascade.product import CASCADE_NAME, find_networks, read_artifact_json, read_network
 from tumor_cascade.settings import choose_device
 from tumor_cascade.storage import CONTENT_NAME, atomic_dir, write_json
+
+CHOSEN = ("temperature", "gate_threshold", "decision_threshold", "mask_threshold")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Member:
 
     classifier: ScoringNetwork
     segmenter: ScoringNetwork
-    rows: pd.DataFrame  # all rows of the fold's validation patients
+    rows: pd.DataFrame  # all rows of the fold's validation patients; `is_scored` where a slice is in validation
     fold: int
 
 
@@ -51,9 +54,10 @@ def assemble_cascade(
     out_report: Path,
     out_metrics: Path,
 ) -> None:
-    """Choose temperature, gate and mask threshold on validation patients and pack the product.
+    """Choose the cascade's numbers on validation patients and pack the product.
 
-    Each network is asked only about patients of its own validation fold, so every number is out-of-fold.
+    Each network is asked only about patients of its own validation fold. What is reported of these patients is decided
+    by numbers that were chosen on the other folds, where there are any.
 
     Raises:
         DataError: A fold's network is missing or was trained on other data, or a part of the data does not fit.
@@ -68,10 +72,15 @@ def assemble_cascade(
     check_networks(networks, content["inputs"])
     rows = read_rows(manifest, splits)
     members = read_members(folders, rows)
-    settings, metrics, tables = calibrate(params, members, slices)
+    scores = score_validation(params, members, slices)
+    settings, out_of_fold = choose_settings(params, scores), choose_out_of_fold(params, scores)
+    table = tabulate_slices(params, scores, out_of_fold)
     product = {
         "settings": settings.to_json(),
-        "uncertainty": "entropy in bits of the calibrated slice probability: 0 certain, 1 at probability 0.5",
+        # Under which the fold's own validation patients may be judged: with one fold these have chosen them.
+        "out_of_fold_settings": {str(fold): chosen.to_json() for fold, chosen in out_of_fold.items()},
+        "is_cross_fitted": len(out_of_fold) > 1,
+        "uncertainty": "entropy in bits of the slice probability: 0 certain, 1 at probability 0.5",
         "reference": describe_reference(rows),
         **{key: read_split_facts(splits)[key] for key in ("protocol", "is_leaky")},
         "has_patient_ids": bool(rows["has_patient_ids"].all()),
@@ -83,10 +92,13 @@ def assemble_cascade(
         write_json(folder / CASCADE_NAME, product)
         write_json(folder / CONTENT_NAME, content)
     with atomic_dir(out_report) as folder:
-        for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        dice = np.nanmean(scores.measure_dice(), axis=0)
+        by_threshold = pd.DataFrame({"mask_threshold": params.mask_thresholds, "val_volume_dice": dice})
+        for name, rows_written in (("slices", table), ("mask_thresholds", by_threshold)):
+            rows_written.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
         write_json(folder / CONTENT_NAME, content)
-    write_json(out_metrics, metrics)
+    chosen = {f"cascade/{name}": value for name, value in settings.to_json().items() if name in CHOSEN}
+    write_json(out_metrics, {**measure_validation(table), **chosen})
 
 
 def check_networks(networks: dict[str, Path], digests: dict[str, str]) -> None:
@@ -119,91 +131,60 @@ def read_members(folders: dict[str, list[Path]], rows: pd.DataFrame) -> list[Mem
         (classifier, config), (segmenter, _) = (read_network(path) for path in paths)
         is_validation = (rows["partition"] == DEVELOPMENT) & (rows["fold"] == config["fold"])
         patients = rows.loc[is_validation, "patient_id"].unique()
+        marked = rows.assign(is_scored=is_validation, fold=config["fold"])
         for scoring in (classifier, segmenter):
             scoring.network.to(device)
-        members.append(Member(classifier, segmenter, rows[rows["patient_id"].isin(patients)], config["fold"]))
+        members.append(Member(classifier, segmenter, marked[marked["patient_id"].isin(patients)], config["fold"]))
     return members
 
 
-def calibrate(
-    params: AssembleCascadeParams, members: list[Member], slices: Path
-) -> tuple[CascadeSettings, dict[str, float], dict[str, pd.DataFrame]]:
-    """Return the cascade's settings, validation metrics, and the tables behind the choices."""
-    table = score_validation(params, members, slices)
-    logits, labels = table["logit"].to_numpy(), table["has_tumor"].to_numpy()
-    temperature = fit_temperature(logits, labels)
-    probabilities = calibrate_logits(logits, temperature)
-    gate = choose_gate_threshold(probabilities, labels, params.target_sensitivity) if params.gate != "none" else 0.0
-    settings = CascadeSettings(
-        temperature=temperature,
-        gate_threshold=gate,
-        mask_threshold=0.5,
-        has_flip_averaging=params.has_flip_averaging,
-        min_component_voxels=params.postprocessing.min_component_voxels,
-        has_only_largest_component=params.postprocessing.has_only_largest_component,
-    )
-    dice = score_thresholds(params, members, slices, settings)
-    settings = replace(settings, mask_threshold=choose_mask_threshold(params.mask_thresholds, dice))
-    chosen = dice[:, params.mask_thresholds.index(settings.mask_threshold)]
-    is_open = probabilities >= gate
-    metrics = {
-        "classifier/val_auroc": float(roc_auc_score(labels, logits)),
-        "classifier/val_brier": float(brier_score_loss(labels, expit(logits))),
-        "cascade/val_brier": float(brier_score_loss(labels, probabilities)),
-        "cascade/val_sensitivity": float(is_open[labels].mean()),
-        "cascade/val_specificity": float(1 - is_open[~labels].mean()),
-        "cascade/val_volume_dice": float(np.nanmean(chosen)),
-        "cascade/temperature": settings.temperature,
-        "cascade/gate_threshold": settings.gate_threshold,
-        "cascade/mask_threshold": settings.mask_threshold,
-    }
-    by_threshold = pd.DataFrame({"mask_threshold": params.mask_thresholds, "val_volume_dice": np.nanmean(dice, axis=0)})
-    return settings, metrics, {"slices": table.assign(probability=probabilities), "mask_thresholds": by_threshold}
+def score_validation(params: AssembleCascadeParams, members: list[Member], slices: Path) -> ValidationScores:
+    """Return what each fold's networks say of its own validation patients, every volume read and predicted once."""
+    parts = []
+    for member in members:
+        cascade = Cascade([member.classifier], [member.segmenter], start_settings(params))
+        total, title = member.rows["patient_id"].nunique(), f"validation patients, fold {member.fold}"
+        for rows, volume in tqdm(iterate_volumes(slices, member.rows), total=total, desc=title, disable=None):
+            parts.append(score_volume(cascade, rows, volume, params.mask_thresholds))
+    table = pd.concat([part.slices for part in parts], ignore_index=True)
+    return ValidationScores(table, *(np.concatenate([getattr(p, name) for p in parts]) for name in ("px", "hit_px")))
 
 
-def score_validation(params: AssembleCascadeParams, members: list[Member], slices: Path) -> pd.DataFrame:
-    """Return one row per validation slice: patient_id, slice_index, has_tumor, logit."""
+def tabulate_slices(
+    params: AssembleCascadeParams, scores: ValidationScores, settings: dict[int, CascadeSettings]
+) -> pd.DataFrame:
+    """Return the scored slices with the masks and the decision of the cascade that is judged by their patients.
+
+    Args:
+        params: The stage's section.
+        scores: Of all folds.
+        settings: Fold -> settings under which its patients are judged.
+    """
     tables = []
-    for member in members:
-        for rows, volume in show_progress(member, slices, "calibrating the gate"):
-            with torch.inference_mode():
-                logits = score_slices(member.classifier, torch.from_numpy(volume.images), params.has_flip_averaging)
-            table = rows[["patient_id", "slice_index", "has_tumor"]].assign(logit=logits)
-            tables.append(table[select_validation(rows, member.fold)])
-    return pd.concat(tables, ignore_index=True)
+    for fold, chosen in settings.items():
+        part = scores.select(scores.slices["fold"].to_numpy() == fold)
+        slices = part.count_masks(params.mask_thresholds.index(chosen.mask_threshold))
+        tables.append(decide_table(slices, chosen))
+    table = pd.concat(tables, ignore_index=True)
+    return table[table["is_scored"]].drop(columns="is_scored").reset_index(drop=True)
 
 
-def score_thresholds(
-    params: AssembleCascadeParams, members: list[Member], slices: Path, settings: CascadeSettings
-) -> NDArray[np.float64]:
-    """Return the cascade's volume Dice `(patients, candidates)`, NaN for a patient without tumor."""
-    scores = []
-    for member in members:
-        cascade = Cascade([member.classifier], [member.segmenter], settings)
-        for rows, volume in show_progress(member, slices, "choosing the mask threshold"):
-            assert volume.masks is not None
-            is_scored = select_validation(rows, member.fold)
-            truth = volume.masks[is_scored].astype(bool)
-            prediction = cascade.predict_volume(volume.images, is_every_slice_segmented=True)
-            masks = (cascade.cut(prediction, threshold)[is_scored] for threshold in params.mask_thresholds)
-            scores.append([measure_dice(truth, mask) for mask in masks])
-    return np.array(scores)
-
-
-def measure_dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
-    """Return 2 |A and B| / (|A| + |B|); NaN where the truth is empty."""
-    return float(2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())) if truth.any() else float("nan")
-
-
-def select_validation(rows: pd.DataFrame, fold: int) -> NDArray[np.bool_]:
-    """Return which rows of a patient belong to the validation part of a fold: all, unless slices were split."""
-    return ((rows["partition"] == DEVELOPMENT) & (rows["fold"] == fold)).to_numpy()
-
-
-def show_progress(member: Member, slices: Path, what: str) -> "tqdm[tuple[pd.DataFrame, Volume]]":
-    """Return the member's validation volumes with a progress bar on a terminal."""
-    total = member.rows["patient_id"].nunique()
-    return tqdm(iterate_volumes(slices, member.rows), total=total, desc=f"{what}, fold {member.fold}", disable=None)
+def measure_validation(slices: pd.DataFrame) -> dict[str, float]:
+    """Return the metrics of a table of `tabulate_slices`."""
+    labels, is_positive = slices["has_tumor"].to_numpy(bool), slices["is_positive"].to_numpy(bool)
+    masks = KeptMasks.from_table(slices)
+    dice = {"segmenter": masks.measure_dice(np.ones_like(labels)), "cascade": masks.measure_dice(is_positive)}
+    return {
+        "classifier/val_auroc": float(roc_auc_score(labels, slices["classifier_logit"])),
+        "classifier/val_brier": float(brier_score_loss(labels, expit(slices["classifier_logit"]))),
+        "segmenter/val_auroc": float(roc_auc_score(labels, slices["segmenter_score"])),
+        "cascade/val_auroc": float(roc_auc_score(labels, slices["probability"])),
+        "cascade/val_brier": float(brier_score_loss(labels, slices["probability"])),
+        "cascade/val_sensitivity": float(is_positive[labels].mean()),
+        "cascade/val_specificity": float(1 - is_positive[~labels].mean()),
+        "cascade/val_segmented_share": float(slices["gate_is_open"].mean()),
+        **{f"{model}/val_volume_dice": float(np.nanmean(values)) for model, values in dice.items()},
+    }
 
 
 def describe_reference(rows: pd.DataFrame) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from tumor_cascade.storage import atomic_file
 
@@ -24,17 +25,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
+def is_main_process() -> bool:
+    """Say whether this process writes what a training leaves; of several that share a training, one does."""
+    return int(getattr(rank_zero_only, "rank", 0)) == 0
+
+
 @contextmanager
 def lock_checkpoints(checkpoint_dir: Path) -> Iterator[Path]:
     """Hold a training's checkpoint folder alone; waits while another process trains the same content.
 
     A killed orchestrator leaves its trainer alive: a second start waits for it, then finds its finished checkpoint.
-    The lock is the operating system's, so it ends with the process that holds it.
+    The lock is the operating system's, so it ends with the process that holds it. Of the processes that share a
+    training only the main one takes it.
 
     Yields:
         Path of the checkpoint file, which may not exist yet.
     """
     checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    if not is_main_process():
+        yield checkpoint_dir / f"{CHECKPOINT_NAME}.ckpt"
+        return
     lock = FileLock(checkpoint_dir / "lock")
     try:
         lock.acquire(timeout=0)
@@ -42,8 +52,6 @@ def lock_checkpoints(checkpoint_dir: Path) -> Iterator[Path]:
         click.echo(f"{checkpoint_dir.name}: another process trains the same content; waiting for it to end.", err=True)
         lock.acquire()
     try:
-        for leftover in checkpoint_dir.glob(".*.tmp"):
-            leftover.unlink()
         yield checkpoint_dir / f"{CHECKPOINT_NAME}.ckpt"
     finally:
         lock.release()

@@ -1,14 +1,11 @@
 """The classifier's training: binary cross-entropy on tumor against no tumor."""
 
-import math
-
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
 from tumor_cascade.params import TrainClassifierParams
-from tumor_cascade.training.modules import TrainingModule
+from tumor_cascade.training.modules import TrainingModule, measure_auroc
 
 
 class ClassifierTraining(TrainingModule):
@@ -19,7 +16,7 @@ class ClassifierTraining(TrainingModule):
     def training_step(self, index: Tensor, batch_idx: int) -> Tensor:
         """Return the loss of a batch of slices."""
         images, _ = self.gather_augmented(index, batch_idx)
-        labels = self._get_labels(index)
+        labels = self.get_labels(index)
         logits = self.network(images).float()
         loss = functional.binary_cross_entropy_with_logits(logits, labels)
         is_correct = (logits > 0) == (labels > 0)
@@ -30,7 +27,7 @@ class ClassifierTraining(TrainingModule):
         """Keep logits and labels of a batch."""
         images, _ = self.gather(index)
         logits = self.network(images.contiguous(memory_format=torch.channels_last)).float()
-        self.val_outputs.append(torch.stack([logits, self._get_labels(index)]).cpu())
+        self.val_outputs.append(torch.stack([logits, self.get_labels(index)]).cpu())
 
     def summarize_training(self) -> dict[str, float]:
         """Return mean loss and accuracy over the epoch's augmented batches."""
@@ -42,12 +39,8 @@ class ClassifierTraining(TrainingModule):
         """Return loss, accuracy and AUROC over the validation slices."""
         logits, labels = torch.cat(self.val_outputs, dim=1)
         self.val_outputs.clear()
-        is_finite = bool(logits.isfinite().all())  # a diverged network has no order of slices
         return {
             "val_loss": float(functional.binary_cross_entropy_with_logits(logits, labels)),
             "val_accuracy": float(((logits > 0) == (labels > 0)).float().mean()),
-            "val_auroc": float(roc_auc_score(labels.numpy(), logits.numpy())) if is_finite else math.nan,
+            "val_auroc": measure_auroc(logits, labels),
         }
-
-    def _get_labels(self, index: Tensor) -> Tensor:
-        return self.cohort.has_tumor[index.to(self.cohort.has_tumor.device)].float().to(self.device)

@@ -15,9 +15,10 @@ from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint, TQD
 from torch import Tensor
 
 from tumor_cascade.errors import ParamsError
-from tumor_cascade.settings import get_device, get_num_threads
+from tumor_cascade.settings import choose_device, get_num_nodes, get_num_processes, get_num_threads
 from tumor_cascade.training.checkpoints import CHECKPOINT_NAME, AtomicCheckpointIO, read_checkpoint
 from tumor_cascade.training.modules import TrainingModule
+from tumor_cascade.training.progress import ProgressLog
 
 MODES = {"loss": "min", "auroc": "max", "dice": "max"}
 
@@ -44,12 +45,16 @@ class EpochRecorder(Callback):
     stopping counts in float32 and forgets why it stopped, so a restart could disagree with it and train on.
     """
 
-    def __init__(self, monitor: str, max_epochs: int, patience: int) -> None:
+    def __init__(self, monitor: str, max_epochs: int, patience: int, progress: ProgressLog) -> None:
         self.monitor, self.sign = f"val_{monitor}", -1.0 if MODES[monitor] == "min" else 1.0
-        self.max_epochs, self.patience = max_epochs, patience
+        self.max_epochs, self.patience, self.progress = max_epochs, patience, progress
         self.history: list[dict[str, float]] = []
         self.weights: dict[str, Tensor] = {}
         self.best_epoch = -1
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the time."""
+        self.progress.start_epoch()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the epoch; keep the weights (averaged ones, where they are) if it is the best so far."""
@@ -66,7 +71,13 @@ class EpochRecorder(Callback):
         """Complete the epoch's row with its training metrics; stop where the training is finished."""
         assert isinstance(pl_module, TrainingModule)
         self.history[-1] = {**self.history[-1], **pl_module.summarize_training()}
-        trainer.should_stop = trainer.should_stop or self.is_finished()
+        # Processes measure the same weights, but batch norm's statistics are each one's own until the next step.
+        is_over = trainer.strategy.reduce_boolean_decision(self.is_finished(), all=False)
+        trainer.should_stop = trainer.should_stop or is_over
+        if not trainer.is_global_zero:
+            return
+        num_images = int(trainer.num_training_batches) * pl_module.params.batch_size + len(pl_module.val_index)
+        self.progress.end_epoch(self.history[-1], num_images, pl_module.device)
         if trainer.progress_bar_callback is None:
             row = " ".join(f"{name} {value:.4f}" for name, value in sorted(self.history[-1].items()) if name != "epoch")
             click.echo(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: {row}", err=True)
@@ -95,23 +106,27 @@ def is_finite(metrics: dict[str, float]) -> bool:
     return all(math.isfinite(value) for value in metrics.values())
 
 
-def fit(module: TrainingModule, checkpoint_path: Path) -> FitResult:
+def fit(module: TrainingModule, checkpoint_path: Path, facts: dict[str, Any]) -> FitResult:
     """Train to the end, from the checkpoint where one stands, and return the best weights.
 
     Args:
         module: Network, data and params of the training.
         checkpoint_path: File that is written after each epoch; the caller holds its lock.
+        facts: Who trains what, for the log beside the checkpoint.
 
     Raises:
         ParamsError: The training diverged before it had any weights worth keeping.
     """
     params = module.params
-    recorder = EpochRecorder(params.monitor, params.max_epochs, params.early_stopping_patience)
+    progress = ProgressLog(checkpoint_path.parent)
+    recorder = EpochRecorder(params.monitor, params.max_epochs, params.early_stopping_patience, progress)
     saved = read_checkpoint(checkpoint_path)
     if saved is not None:
         recorder.load_state_dict(saved["callbacks"][recorder.state_key])
     if not recorder.is_finished():
         trainer = build_trainer(module, recorder, checkpoint_path.parent)
+        if trainer.is_global_zero:
+            progress.start(facts)
         trainer.fit(module, ckpt_path=checkpoint_path if saved is not None else None, weights_only=True)
     best = recorder.history[recorder.best_epoch]
     if not is_finite(best):
@@ -124,9 +139,19 @@ def fit(module: TrainingModule, checkpoint_path: Path) -> FitResult:
 
 
 def build_trainer(module: TrainingModule, recorder: EpochRecorder, checkpoint_dir: Path) -> Trainer:
-    """Return the Lightning trainer of a stage: one checkpoint per epoch, early stopping, deterministic."""
+    """Return the Lightning trainer of a stage: one checkpoint per epoch, early stopping, deterministic.
+
+    Raises:
+        ParamsError: A batch cannot be shared out evenly over the processes.
+    """
     params = module.params
-    num_threads = get_num_threads()
+    num_processes, num_nodes, num_threads = get_num_processes(), get_num_nodes(), get_num_threads()
+    if params.batch_size % (num_processes * num_nodes):
+        raise ParamsError(
+            f"batch_size is {params.batch_size}; must be a multiple of the {num_processes * num_nodes} processes that "
+            "share it (TUMOR_CASCADE_NUM_PROCESSES x TUMOR_CASCADE_NUM_NODES). Change one of them."
+        )
+    accelerator = "gpu" if choose_device() == "cuda" else "cpu"
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     callbacks: list[Callback] = [
@@ -141,8 +166,11 @@ def build_trainer(module: TrainingModule, recorder: EpochRecorder, checkpoint_di
     for message in (".*does not have many workers.*", ".*exists and is not empty.*", ".*LeafSpec.*"):
         warnings.filterwarnings("ignore", message=message)
     return Trainer(
-        accelerator={"auto": "auto", "cpu": "cpu", "cuda": "gpu"}[get_device()],
-        devices=1,
+        accelerator=accelerator,
+        devices=num_processes,
+        num_nodes=num_nodes,
+        strategy="ddp" if num_processes * num_nodes > 1 else "auto",
+        sync_batchnorm=accelerator != "cpu" and num_processes * num_nodes > 1,
         precision=params.precision,
         max_epochs=params.max_epochs,
         gradient_clip_val=params.gradient_clip_norm or None,

@@ -1,137 +1,130 @@
-"""Starting weights of the classifier: a known download, a file of one's own, or none; never a silent fallback."""
+"""Starting weights of an encoder: ImageNet's, a file, one of our own networks, or none; never a silent fallback."""
 
-import hashlib
-import os
-import tempfile
-import urllib.request
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.settings import get_weights_dir
-from tumor_cascade.storage import atomic_file, hash_file
+from tumor_cascade.models.encoders import Encoder, load_encoder
+from tumor_cascade.network_folder import CONFIG_NAME, WEIGHTS_NAME, Role, hash_patient
+from tumor_cascade.storage import hash_file
+from tumor_cascade.training.published_weights import fetch_imagenet, read_weights
 
 NO_INITIALIZATION = "none"
 IMAGENET = "imagenet"
-TIMEOUT_S = 30
-CHUNK_BYTES = 1 << 20
+ENCODER_PREFIXES = {"classifier": "backbone.", "segmenter": "encoder."}
 
 
 @dataclass(frozen=True)
-class PublishedWeights:
-    """A download that is known to the byte."""
+class StartingWeights:
+    """A local file of an encoder's starting weights.
 
-    url: str
-    sha256: str
-    num_bytes: int
-
-
-# torchvision's IMAGENET1K_V1 weights (BSD-3-Clause), trained on ImageNet-1k (research use).
-PUBLISHED = {
-    "resnet18": PublishedWeights(
-        "https://download.pytorch.org/models/resnet18-f37072fd.pth",
-        "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
-        46_830_571,
-    ),
-    "resnet50": PublishedWeights(
-        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
-        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
-        102_530_333,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """A local file of starting weights and the digest that enters `content_id`."""
+    Attributes:
+        path: State dict, as safetensors or a torch file.
+        sha256: What enters `content_id`.
+        config: Of the network folder that the file stands in; empty for weights that are not ours.
+    """
 
     path: Path
     sha256: str
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What to call them in messages."""
+        return self.path.parent.name if self.config else self.path.name
+
+    @property
+    def training_patients(self) -> frozenset[str]:
+        """Patients of ours that they have learned from, as `hash_patient` names them."""
+        return frozenset(self.config.get("training_patients", ()))
 
 
-def fetch_weights(initialization: str, network: str) -> WeightsFile:
-    """Return the file of starting weights, downloaded, checked and converted to safetensors once if need be.
+def find_start(initialization: str, network: str, role: Role, fold: int) -> StartingWeights | None:
+    """Return the starting weights that params ask for, fetched if need be, or None for a random start.
 
     Args:
-        initialization: `imagenet`, or the path of a state dict (.safetensors, .pth, .pt).
-        network: `resnet18` or `resnet50`.
+        initialization: `none`, `imagenet`, the path of a state dict (.safetensors, .pth, .pt), or the folder of a
+            trained network; `{fold}` in a path becomes the fold's number.
+        network: Kind of encoder.
+        role: Whose training starts.
+        fold: Its validation fold.
 
     Raises:
         ParamsError: The path does not exist.
-        DataError: The download fails or holds other bytes than published.
+        DataError: ImageNet weights cannot be had, or a network folder is damaged.
     """
-    if initialization != IMAGENET:
-        path = Path(initialization)
-        if not path.is_file():
-            raise ParamsError(
-                f"params.yaml: train_classifier.initialization is {initialization!r}; must be none, imagenet, or an "
-                "existing file. Correct the path."
-            )
-        return WeightsFile(path, hash_file(path))
-    published = PUBLISHED[network]
-    converted = get_weights_dir() / f"{network}-imagenet-{published.sha256[:8]}.safetensors"
-    if not converted.exists():
-        converted.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=converted.parent) as folder:
-            download = Path(folder, "weights.pth")
-            download_weights(published, download)
-            with atomic_file(converted) as temporary:
-                save_file(read_weights(download), temporary)
-    return WeightsFile(converted, published.sha256)
+    if initialization == NO_INITIALIZATION:
+        return None
+    if initialization == IMAGENET:
+        return StartingWeights(*fetch_imagenet(network), config={})
+    path = Path(initialization.replace("{fold}", str(fold)))
+    if path.is_file():
+        return StartingWeights(path, hash_file(path), config={})
+    if not (path / WEIGHTS_NAME).is_file():
+        raise ParamsError(
+            f"params.yaml: train_{role}.initialization is {initialization!r}; must be none, imagenet, an existing file "
+            "or the folder of a trained network. Correct the path."
+        )
+    return StartingWeights(path / WEIGHTS_NAME, hash_file(path / WEIGHTS_NAME), _read_config(path))
 
 
-def download_weights(published: PublishedWeights, path: Path) -> None:
-    """Download published weights; more bytes than announced, or other ones, are refused.
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        lists = [config[f"{part}_patients"] for part in ("training", "validation")]
+        if config["role"] not in ENCODER_PREFIXES or not all(isinstance(names, list) for names in lists):
+            raise ValueError("role or patients")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"network {folder.name}: {CONFIG_NAME} does not say what it is and whom it has learned from "
+            f"({type(error).__name__}); train it again, or give other weights."
+        ) from error
+    return config
+
+
+def check_patients(start: StartingWeights, validation: Iterable[str], test: Iterable[str]) -> None:
+    """Refuse starting weights of ours that know patients who are to judge the new network.
+
+    Args:
+        start: Weights; those that are not ours have seen no patient.
+        validation: Ids of the fold's validation patients.
+        test: Ids of the locked test patients.
 
     Raises:
-        DataError: The server cannot be reached, or what it sends is not what was published.
+        DataError: They were trained on any of these patients, or chosen by test patients.
     """
-    remedy = (
-        f"Fetch {published.url} yourself and give its path as train_classifier.initialization, "
-        "or set it to none (random start)."
-    )
-    digest, num_bytes = hashlib.sha256(), 0
-    try:
-        with (
-            urllib.request.urlopen(published.url, timeout=TIMEOUT_S) as response,
-            path.open("wb") as out,
-            tqdm(total=published.num_bytes, unit="B", unit_scale=True, desc="ImageNet weights", disable=None) as bar,
-        ):
-            while (chunk := response.read(CHUNK_BYTES)) and num_bytes <= published.num_bytes:
-                num_bytes += len(chunk)
-                digest.update(chunk)
-                out.write(chunk)
-                bar.update(len(chunk))
-            out.flush()
-            os.fsync(out.fileno())
-    except (HTTPException, OSError) as error:
-        raise DataError(f"ImageNet weights: {published.url} cannot be reached ({error}). {remedy}") from error
-    if digest.hexdigest() != published.sha256:
+    validation_names, test_names = ({hash_patient(patient) for patient in part} for part in (validation, test))
+    seen = start.training_patients & (validation_names | test_names)
+    seen |= test_names.intersection(start.config.get("validation_patients", ()))
+    if seen:
         raise DataError(
-            f"ImageNet weights: {num_bytes} bytes with SHA-256 {digest.hexdigest()[:16]}... arrived; "
-            f"must be {published.sha256[:16]}.... {remedy}"
+            f"starting weights {start.name} have seen {len(seen)} of this fold's validation and test patients; must be "
+            "none, or its metrics mean nothing. Start from a network of the same splits and the same fold ({fold} in "
+            "the path is the fold's number)."
         )
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return a state dict from safetensors or a torch file; nothing but tensors is ever unpickled.
+def start_encoder(encoder: Encoder, start: StartingWeights, network: str) -> None:
+    """Load starting weights into an encoder.
 
     Raises:
-        DataError: The file holds anything else.
+        DataError: They cannot be read, or are those of another kind of encoder.
     """
     try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # the readers fail in a dozen ways on damaged files
+        load_encoder(encoder, _select_encoder(start))
+    except ValueError as error:
         raise DataError(
-            f"weights {path.name} cannot be read ({type(error).__name__}); must be a state dict of tensors, as "
-            ".safetensors or as torch.save writes it. Convert the file."
+            f"weights {start.name} are none of a {network} ({str(error)[:200]} ...); must have the names and shapes of "
+            "the published ones, or be a network of ours with this encoder. Give others, or another network."
         ) from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise DataError(f"weights {path.name} hold more than tensors; must be a state dict. Convert the file.")
-    return {str(name): value for name, value in weights.items()}
+
+
+def _select_encoder(start: StartingWeights) -> dict[str, Tensor]:
+    prefix = ENCODER_PREFIXES[start.config["role"]] if start.config else ""
+    weights = read_weights(start.path)
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -1,9 +1,11 @@
 """What both trainings share: data on the device, augmentation, optimizer, and seeding that makes a resume exact."""
 
+import math
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -11,6 +13,11 @@ from tumor_cascade.data.augmentation import augment_batch
 from tumor_cascade.data.cohort import CohortTensors
 from tumor_cascade.params import TrainingParams
 from tumor_cascade.training.sampling import EpochSampler, derive_seed
+
+
+def measure_auroc(logits: Tensor, labels: Tensor) -> float:
+    """Return the AUROC of slice logits `(N,)` against labels {0, 1} `(N,)`; NaN for a diverged network's."""
+    return float(roc_auc_score(labels.numpy(), logits.numpy())) if bool(logits.isfinite().all()) else math.nan
 
 
 class TrainingModule(LightningModule):
@@ -53,11 +60,12 @@ class TrainingModule(LightningModule):
             self.trainer.global_rank,
             self.trainer.world_size,
         )
+        batch_size = self.params.batch_size // self.trainer.world_size  # the processes share a batch
         # Batch norm has nothing to normalise by in a last batch of one.
-        is_last_dropped = len(sampler) > self.params.batch_size
+        is_last_dropped = len(sampler) > batch_size
         return DataLoader(
             range(len(self.cohort.has_tumor)),  # type: ignore[arg-type]  # slice numbers are the items
-            batch_size=self.params.batch_size,
+            batch_size=batch_size,
             sampler=sampler,
             drop_last=is_last_dropped,
         )
@@ -74,6 +82,10 @@ class TrainingModule(LightningModule):
         """Return inputs and masks of slices, on this module's device."""
         images, masks = self.cohort.gather(index.to(self.cohort.images.device))
         return images.to(self.device), masks.to(self.device)
+
+    def get_labels(self, index: Tensor) -> Tensor:
+        """Return float {0, 1} `(N,)`: whether slices show tumor, on this module's device."""
+        return self.cohort.has_tumor[index.to(self.cohort.has_tumor.device)].float().to(self.device)
 
     def gather_augmented(self, index: Tensor, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Return an augmented training batch; all randomness of the step follows from (seed, epoch, step, rank)."""

@@ -19,12 +19,13 @@ from tumor_cascade.network_folder import Role, hash_patient, write_network
 from tumor_cascade.params import TrainingParams
 from tumor_cascade.settings import get_checkpoints_dir
 from tumor_cascade.storage import atomic_dir, write_json
-from tumor_cascade.training.checkpoints import lock_checkpoints
+from tumor_cascade.training.checkpoints import is_main_process, lock_checkpoints
 from tumor_cascade.training.curves import write_curves
 from tumor_cascade.training.engine import FitResult, fit
+from tumor_cascade.training.initialization import StartingWeights, check_patients
 from tumor_cascade.training.modules import TrainingModule
 
-ModuleFactory = Callable[[nn.Module, Any, CohortTensors, Tensor, Tensor], TrainingModule]
+ModuleFactory = Callable[[Any, Any, CohortTensors, Tensor, Tensor], TrainingModule]
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class NetworkRecipe:
         build: Makes the network with its starting weights from the number of input channels; called with torch seeded.
         architecture: Keyword arguments that make the network again, `in_channels` apart.
         module: Makes the training's Lightning module.
-        facts: Further content, such as the digest of starting weights.
+        start: Starting weights that `build` uses; None for a random start.
     """
 
     role: Role
     build: Callable[[int], nn.Module]
     architecture: dict[str, Any]
     module: ModuleFactory
-    facts: dict[str, Any]
+    start: StartingWeights | None
 
 
 @dataclass(frozen=True)
@@ -68,26 +69,34 @@ def train_network(recipe: NetworkRecipe, params: TrainingParams, fold: int, path
         paths: Inputs and outputs; the outputs appear only when the training has ended.
 
     Raises:
-        DataError: The data do not fit each other, or cannot teach anything.
+        DataError: The data do not fit each other, cannot teach anything, or were seen by the starting weights.
     """
-    stage = f"train_{recipe.role}"
+    stage, start = f"train_{recipe.role}", recipe.start
     inputs = {"manifest": paths.manifest, "splits": paths.splits}
-    content = describe_content(stage, {stage: params.model_dump(), "fold": fold, **recipe.facts}, inputs)
-    rows = select_patients(read_rows(paths.manifest, paths.splits))
+    facts = {} if start is None else {"initialization_sha256": start.sha256}
+    content = describe_content(stage, {stage: params.model_dump(), "fold": fold, **facts}, inputs)
+    rows = read_rows(paths.manifest, paths.splits)
+    if start is not None:
+        is_test = rows["partition"] != DEVELOPMENT
+        check_patients(start, rows.loc[rows["fold"] == fold, "patient_id"], rows.loc[is_test, "patient_id"])
+    rows = select_patients(rows)
     preprocessing = Preprocessing.from_params(params)
     train_index, val_index = select_fold(rows, fold, getattr(params, "training_slices", "all"))
     with lock_checkpoints(get_checkpoints_dir() / stage / content["content_id"][:16]) as checkpoint:
         cohort = read_cohort(paths.slices, rows, preprocessing)
         torch.manual_seed(params.seed)
         network = recipe.build(preprocessing.num_channels)
-        result = fit(recipe.module(network, params, cohort, train_index, val_index), checkpoint)
+        module = recipe.module(network, params, cohort, train_index, val_index)
+        result = fit(module, checkpoint, {"stage": stage, "fold": fold, "content_id": content["content_id"]})
+        if not is_main_process():
+            return
         config = {
             "role": recipe.role,
             "architecture": {"in_channels": preprocessing.num_channels, **recipe.architecture},
             "preprocessing": asdict(preprocessing),
             "fold": fold,
             "best_epoch": result.best_epoch,
-            **describe_patients(rows, train_index, val_index, paths.splits),
+            **describe_patients(rows, train_index, val_index, paths.splits, start),
         }
         with atomic_dir(paths.out_network) as folder:
             write_network(folder, config, result.weights, content)
@@ -128,14 +137,18 @@ def select_fold(rows: pd.DataFrame, fold: int, training_slices: str) -> tuple[Te
     return train_index, val_index
 
 
-def describe_patients(rows: pd.DataFrame, train_index: Tensor, val_index: Tensor, splits: Path) -> dict[str, Any]:
-    """Return who the network has seen, as SHA-256 of patient ids, and the protocol of the split."""
+def describe_patients(
+    rows: pd.DataFrame, train_index: Tensor, val_index: Tensor, splits: Path, start: StartingWeights | None
+) -> dict[str, Any]:
+    """Return who the network and its start have seen, as SHA-256 of patient ids, and the protocol of the split."""
     facts = read_split_facts(splits)
     parts = {"training_patients": train_index, "validation_patients": val_index}
     seen = {
         name: sorted(hash_patient(patient) for patient in rows["patient_id"].iloc[index.numpy()].unique())
         for name, index in parts.items()
     }
+    if start is not None:
+        seen["training_patients"] = sorted(start.training_patients.union(seen["training_patients"]))
     return {**seen, "protocol": facts["protocol"], "is_leaky": facts["is_leaky"]}
 
 

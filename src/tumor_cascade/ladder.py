@@ -1,0 +1,224 @@
+"""The ladder: from the study's recipe to the product in single changes, each trained and judged out-of-fold.
+
+Rows and changes stand in ladder.yaml. A row is a preset with overrides, run by the pipeline's own stages; outputs stand
+in folders named after what they are made of, so rows share what they have in common and a stopped climb carries on.
+"""
+
+import fcntl
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+from tumor_cascade.configuration import build_preset
+from tumor_cascade.content import describe_content
+from tumor_cascade.errors import DataError, ParamsError
+from tumor_cascade.params import Params, parse_params
+
+LADDER_PATH = Path(__file__).with_suffix(".yaml")
+ID_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step.
+
+    Attributes:
+        name: In commands and folders.
+        title: In tables.
+        base: Name of the row that it changes; None for a start.
+        preset: What its overrides are put on.
+        overrides: `section.key=value` each, all changes up to this row.
+        is_further: Whether it is run only when asked for.
+    """
+
+    name: str
+    title: str
+    base: str | None
+    preset: str
+    overrides: tuple[str, ...]
+    is_further: bool
+
+    def read_params(self, folds: list[int]) -> Params:
+        """Return the row's params, checked."""
+        overrides = [*self.overrides, f"assemble_cascade.folds={folds}"]
+        return parse_params(build_preset(self.preset, overrides), f"ladder row {self.name}")
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All rows in order, and the folds that each is trained on."""
+
+    folds: list[int]
+    rows: tuple[Row, ...]
+
+    def select(self, names: tuple[str, ...], *, has_further: bool) -> list[Row]:
+        """Return the named rows; without names all, further ones where asked for.
+
+        Raises:
+            ParamsError: A name is unknown.
+        """
+        known = [row.name for row in self.rows]
+        if unknown := [name for name in names if name not in known]:
+            raise ParamsError(f"ladder row {', '.join(unknown)} is unknown; must be one of {', '.join(known)}.")
+        if names:
+            return [row for row in self.rows if row.name in names]
+        return [row for row in self.rows if has_further or not row.is_further]
+
+
+def read_ladder(path: Path = LADDER_PATH) -> Ladder:
+    """Return the ladder of a file."""
+    values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    rows: dict[str, Row] = {}
+    changes: dict[str, dict[str, Any]] = {}
+    for value in values["rows"]:
+        name, last = value["name"], list(rows)[-1] if rows else None
+        is_start = "preset" in value or last is None or not changes[last]
+        base = None if is_start else value.get("on", last)
+        before = {} if "preset" in value else values["start"] if base is None else changes[base]
+        changes[name] = {**before, **value.get("changes", {})}
+        overrides = tuple(f"{key}={change}" for key, change in changes[name].items())
+        preset = value.get("preset", values["preset"])
+        rows[name] = Row(name, value["title"], base, preset, overrides, value.get("is_further", False))
+    return Ladder(values["folds"], tuple(rows.values()))
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where the ladder reads and writes.
+
+    Attributes:
+        slices: Folder of packed volumes.
+        manifest: `manifest.parquet` of `ingest_data`.
+        folder: Everything that the ladder writes.
+    """
+
+    slices: Path
+    manifest: Path
+    folder: Path
+
+    @classmethod
+    def open(cls, artifacts: Path) -> "Workplace":
+        """Return the workplace beside the pipeline's outputs.
+
+        Raises:
+            DataError: The data have not been ingested.
+        """
+        ingested = artifacts / "ingest_data"
+        if not (ingested / "manifest.parquet").is_file():
+            raise DataError(
+                f"{ingested} has no manifest; put the data into data/raw and run `dvc repro validate_data`."
+            )
+        return cls(ingested / "slices", ingested / "manifest.parquet", artifacts / "ladder")
+
+    def locate(self, stage: str, params: dict[str, Any], inputs: dict[str, Path]) -> Path:
+        """Return the folder of a stage's outputs: named after everything that they are made of."""
+        return self.folder / stage / describe_content(stage, params, inputs)["content_id"][:ID_LENGTH]
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Keep other processes from the same work; wait for theirs to end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def run_stage(stage: str, params: Any, outputs: dict[str, Path], **inputs: Any) -> None:
+    """Run a stage unless its outputs stand; `outputs` are artifact nouns and paths, the metrics last."""
+    *_, last = outputs.values()
+    with hold(last):
+        if last.exists():
+            return
+        function = getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)
+        function(params, **inputs, **{f"out_{noun}": path for noun, path in outputs.items()})
+
+
+def split(workplace: Workplace, params: Params) -> Path:
+    """Return the splits of a row's params, made if need be."""
+    data = {"manifest": workplace.manifest, "slices": workplace.slices}
+    root = workplace.locate("split_data", params.split_data.model_dump(), {"manifest": workplace.manifest})
+    outputs = {"splits": root / "splits", "metrics": root / "metrics.json"}
+    run_stage("split_data", params.split_data, outputs, **data)
+    return root / "splits"
+
+
+def train(workplace: Workplace, params: Params, role: str, fold: int) -> Path:
+    """Train one network of a row, if need be; return the folder that holds the role's folds."""
+    stage, splits = f"train_{role}", split(workplace, params)
+    section = getattr(params, stage)
+    root = workplace.locate(stage, section.model_dump(), {"manifest": workplace.manifest, "splits": splits})
+    outputs = {noun: root / f"fold-{fold}" / noun for noun in (role, "report")}
+    run_stage(
+        stage,
+        section,
+        {**outputs, "metrics": root / f"fold-{fold}" / "metrics.json"},
+        fold=fold,
+        slices=workplace.slices,
+        manifest=workplace.manifest,
+        splits=splits,
+    )
+    return root
+
+
+def is_trained(workplace: Workplace, params: Params) -> bool:
+    """Say whether all networks of a row stand."""
+    splits = split(workplace, params)
+    for stage in ("train_classifier", "train_segmenter"):
+        section = getattr(params, stage).model_dump()
+        root = workplace.locate(stage, section, {"manifest": workplace.manifest, "splits": splits})
+        if not all((root / f"fold-{fold}" / "metrics.json").exists() for fold in params.assemble_cascade.folds):
+            return False
+    return True
+
+
+def assemble(workplace: Workplace, params: Params) -> Path:
+    """Judge a trained row out-of-fold, if need be; return the folder of its cascade and report."""
+    splits, folds = split(workplace, params), params.assemble_cascade.folds
+    roots = {role: train(workplace, params, role, folds[0]) for role in ("classifier", "segmenter")}
+    networks = {
+        f"{role}-{fold}": root / f"fold-{fold}" / role / "content.json"
+        for role, root in roots.items()
+        for fold in folds
+    }
+    root = workplace.locate("assemble_cascade", params.assemble_cascade.model_dump(), {**networks, "splits": splits})
+    outputs = {noun: root / noun for noun in ("cascade", "report")}
+    run_stage(
+        "assemble_cascade",
+        params.assemble_cascade,
+        {**outputs, "metrics": root / "metrics.json"},
+        slices=workplace.slices,
+        manifest=workplace.manifest,
+        splits=splits,
+        **roots,
+    )
+    return root
+
+
+def climb(workplace: Workplace, ladder: Ladder, rows: list[Row], folds: list[int]) -> Iterator[tuple[Row, int]]:
+    """Train rows on some of the ladder's folds, one after another; yield each as it is done.
+
+    A row whose folds are all trained is judged at once, so processes with a fold each share the work.
+    """
+    for row in rows:
+        params = row.read_params(ladder.folds)
+        for fold in folds:
+            for role in ("classifier", "segmenter"):
+                train(workplace, params, role, fold)
+            if is_trained(workplace, params):
+                assemble(workplace, params)
+            yield row, fold
+
+
+def read_slices(workplace: Workplace, ladder: Ladder, row: Row) -> pd.DataFrame | None:
+    """Return a row's out-of-fold scores, a line per slice; None where it has not been run."""
+    params = row.read_params(ladder.folds)
+    if not is_trained(workplace, params):
+        return None
+    return pd.read_csv(assemble(workplace, params) / "report" / "slices.csv")

@@ -1,0 +1,164 @@
+"""Servers that outlive the command that starts them: found again by process id and start time, stopped with care."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tumor_cascade.errors import TumorCascadeError
+from tumor_cascade.storage import write_json
+
+LOG_TAIL_LINES = 15
+START_TIME_TOLERANCE_S = 2.0  # the system's boot time, from which it is computed, is a whole second
+POLL_S = 0.2
+
+
+class ServiceError(TumorCascadeError):
+    """A server that cannot be started, does not answer, or whose programs are missing."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """One server.
+
+    Attributes:
+        name: In messages and file names.
+        command: Program and arguments.
+        ports: All that it will listen on, on loopback.
+        is_ready: Asks the server; must not take longer than a few seconds.
+        environment: Added to this process's own.
+        user: Account to run as; None for the caller's.
+        stop_signal: Asks for a clean end.
+    """
+
+    name: str
+    command: list[str]
+    ports: list[int]
+    is_ready: Callable[[], bool]
+    environment: dict[str, str] = field(default_factory=dict)
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+
+
+def start_daemon(daemon: Daemon, folder: Path, timeout_s: float) -> bool:
+    """Start a server unless it runs, and wait until it is ready.
+
+    Args:
+        daemon: What to start.
+        folder: Of process records (`<name>.json`) and logs (`<name>.log`).
+        timeout_s: For the server to become ready.
+
+    Returns:
+        Whether it was started; False where it ran already.
+
+    Raises:
+        ServiceError: A port is taken, the server ended, or it was not ready in time. One that was started is stopped.
+    """
+    process = find_process(daemon.name, folder)
+    is_new = process is None
+    if process is None:
+        check_ports(daemon)
+        process = _spawn(daemon, folder)
+    deadline = time.monotonic() + timeout_s
+    while not daemon.is_ready():
+        has_ended = not is_alive(process)
+        if has_ended or time.monotonic() > deadline:
+            if is_new:
+                stop_daemon(daemon.name, daemon.stop_signal, folder, timeout_s=10)
+            reason = "ended at once" if has_ended else f"did not answer within {timeout_s:g} s"
+            raise ServiceError(f"{daemon.name} {reason}; the end of {_log_path(daemon.name, folder)}:\n"
+                               f"{_read_tail(_log_path(daemon.name, folder))}")  # fmt: skip
+        time.sleep(POLL_S)
+    return is_new
+
+
+def _spawn(daemon: Daemon, folder: Path) -> psutil.Process:
+    folder.mkdir(parents=True, exist_ok=True)
+    account = {} if daemon.user is None else {"user": daemon.user, "group": daemon.user, "extra_groups": []}
+    with _log_path(daemon.name, folder).open("ab") as log:
+        started = subprocess.Popen(
+            daemon.command,
+            env={**os.environ, **daemon.environment},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **account,  # type: ignore[call-overload]
+        )
+    process = psutil.Process(started.pid)
+    record = {"pid": process.pid, "started": process.create_time(), "ports": daemon.ports}
+    write_json(_record_path(daemon.name, folder), record)
+    return process
+
+
+def stop_daemon(name: str, stop_signal: signal.Signals, folder: Path, timeout_s: float) -> bool:
+    """Stop a server that `start_daemon` has started, cleanly, or by force after a timeout; say whether it ran."""
+    process = find_process(name, folder)
+    if process is not None:
+        family = [process, *process.children(recursive=True)]
+        process.send_signal(stop_signal)
+        _, alive = psutil.wait_procs(family, timeout=timeout_s)
+        for one in alive:
+            one.kill()
+        psutil.wait_procs(alive, timeout=5)
+    _record_path(name, folder).unlink(missing_ok=True)
+    return process is not None
+
+
+def find_process(name: str, folder: Path) -> psutil.Process | None:
+    """Return the process that a record names; None where it has ended, also if another one has its number now."""
+    try:
+        record = json.loads(_record_path(name, folder).read_text(encoding="utf-8"))
+        process = psutil.Process(record["pid"])
+        is_same = abs(process.create_time() - record["started"]) < START_TIME_TOLERANCE_S
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return None
+    return process if is_same and is_alive(process) else None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Say whether a process runs; one that only waits to be collected by its parent does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def check_ports(daemon: Daemon) -> None:
+    """Refuse to start a server on ports that others use.
+
+    Raises:
+        ServiceError: Naming them.
+    """
+    taken = []
+    for port in daemon.ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                taken.append(str(port))
+    if taken:
+        raise ServiceError(f"{daemon.name}: port {', '.join(taken)} on 127.0.0.1 is taken; stop what uses it, or set "
+                           "another one (`tumor-cascade services --help` names the settings).")  # fmt: skip
+
+
+def _record_path(name: str, folder: Path) -> Path:
+    return folder / f"{name}.json"
+
+
+def _log_path(name: str, folder: Path) -> Path:
+    return folder / f"{name}.log"
+
+
+def _read_tail(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return "\n".join(f"  {line}" for line in lines[-LOG_TAIL_LINES:]) or "  (empty)"
