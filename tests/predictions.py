@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from tumor_cascade.data.volumes import Volume
 from tumor_cascade.evaluation.cohort import Evaluation, evaluate_volumes
@@ -12,8 +13,9 @@ from tumor_cascade.models.cascade import VolumePrediction
 from tumor_cascade.params import EvaluateCascadeParams
 
 SIZE_PX = 64
-GATE_THRESHOLD = 0.5
+GATE_THRESHOLD, DECISION_THRESHOLD = 0.25, 0.5
 PARAMS = EvaluateCascadeParams(
+    partition="test",
     num_bootstrap=200,
     confidence=0.95,
     seed=1,
@@ -38,12 +40,19 @@ def draw_squares(sides: Sequence[int], top: int = 8, left: int = 8) -> NDArray[n
 
 
 def make_prediction(probabilities: Sequence[float], segmenter_masks: NDArray[np.bool_]) -> VolumePrediction:
-    """Return what a cascade with these parts says: slices below 0.5 are left empty."""
+    """Return what a cascade with these parts says: slices below 0.5 are left empty, below 0.25 unsegmented."""
     scores = np.array(probabilities, dtype=np.float32)
-    is_positive = scores >= GATE_THRESHOLD
-    masks = segmenter_masks & is_positive[:, None, None]
+    is_positive = scores >= DECISION_THRESHOLD
     return VolumePrediction(
-        scores, is_positive, masks, np.zeros_like(scores), segmenter_masks.astype(np.float32), segmenter_masks
+        probabilities=scores,
+        is_positive=is_positive,
+        masks=segmenter_masks & is_positive[:, None, None],
+        uncertainty=np.zeros_like(scores),
+        gate_is_open=scores >= GATE_THRESHOLD,
+        classifier_logits=logit(scores),
+        segmenter_scores=segmenter_masks.sum(axis=(1, 2)).astype(np.float32),
+        mask_probabilities=segmenter_masks.astype(np.float32),
+        segmenter_masks=segmenter_masks,
     )
 
 

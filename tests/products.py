@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tumor_cascade.data.preprocessing import Preprocessing
-from tumor_cascade.models.cascade import CascadeSettings
+from tumor_cascade.models.decision import CascadeSettings
 from tumor_cascade.network_folder import Role, hash_patient, write_network
 from tumor_cascade.product import CASCADE_NAME, build_network
 from tumor_cascade.storage import CONTENT_NAME, write_json
@@ -31,8 +31,13 @@ def write_product(
 ) -> Path:
     """Write a cascade of one small classifier and one small segmenter with seeded random weights; return its folder."""
     settings = CascadeSettings(
+        smoothing_slices=0.0,
         temperature=1.0,
         gate_threshold=gate_threshold,
+        classifier_weight=1.0,
+        segmenter_weight=0.0,
+        bias=0.0,
+        decision_threshold=gate_threshold,
         mask_threshold=0.5,
         has_flip_averaging=False,
         min_component_voxels=0,
@@ -55,6 +60,7 @@ def write_product(
         target.mkdir(parents=True)
         write_network(target, config, weights, {})
     facts = {"protocol": "slice_level" if is_leaky else "patient_level", "is_leaky": is_leaky, "has_patient_ids": True}
-    write_json(folder / CASCADE_NAME, {"settings": settings.to_json(), **facts})
+    numbers = {"settings": settings.to_json(), "out_of_fold_settings": {"0": settings.to_json()}}
+    write_json(folder / CASCADE_NAME, {**numbers, "is_cross_fitted": False, **facts})
     write_json(folder / CONTENT_NAME, {"content_id": CONTENT_ID})
     return folder

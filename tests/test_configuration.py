@@ -21,10 +21,16 @@ def test_render_preset__an_overlay_changes_its_values_and_keeps_comments_and_ord
 
 
 def test_build_preset__overrides_come_after_the_preset_and_are_read_as_yaml() -> None:
-    values = build_preset("lgg", ["train_segmenter.learning_rate=3e-4", "assemble_cascade.folds=[0, 1]"])
+    values = build_preset("honest", ["train_segmenter.learning_rate=3e-4", "assemble_cascade.folds=[0, 1]"])
     assert values["ingest_data"]["source"] == "kaggle"
     assert values["train_segmenter"]["learning_rate"] == 0.0003
     assert values["assemble_cascade"]["folds"] == [0, 1]
+
+
+def test_build_preset__an_overlay_may_extend_another() -> None:
+    honest, cpu, base = (build_preset(name) for name in ("honest-cpu", "lgg-cpu", "phantom"))
+    assert (honest["assemble_cascade"]["folds"], cpu["assemble_cascade"]["folds"]) == ([0, 1, 2, 3, 4], [0])
+    assert honest["train_segmenter"] == cpu["train_segmenter"] != base["train_segmenter"]
 
 
 def test_build_preset__one_augmentation_changes_alone() -> None:
@@ -56,7 +62,7 @@ def test_configure__a_wrong_override_writes_nothing(tmp_path: Path, override: st
 
 
 def test_configure__an_unknown_preset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParamsError, match="preset 'brats' is unknown; must be one of lgg, lgg-cpu, phantom, smoke"):
+    with pytest.raises(ParamsError, match="preset 'brats' is unknown; must be one of honest, honest-cpu, lgg-cpu"):
         configure("brats", tmp_path / "params.yaml")
 
 

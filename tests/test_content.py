@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tumor_cascade.content import GLUE, PACKAGE_DIR, describe_content, find_code, find_imports, find_lock, find_module
+from tumor_cascade.content import (
+    GLUE,
+    PACKAGE_DIR,
+    describe_content,
+    find_code,
+    find_imports,
+    find_lock,
+    find_module,
+    hash_code,
+)
 from tumor_cascade.params import STAGES
 from tumor_cascade.storage import canonical_json, hash_file, hash_path
 
@@ -44,7 +53,13 @@ def test_find_code__holds_the_template_of_a_module() -> None:
     template = PACKAGE_DIR / "evaluation" / "report.html.j2"
     assert template in find_code("tumor_cascade.stages.evaluate_cascade")
     assert template not in find_code("tumor_cascade.stages.assemble_cascade")
-    assert [path for path in PACKAGE_DIR.rglob("*.j2") if path != template] == []  # else: is it named after its module?
+    for path in PACKAGE_DIR.rglob("*.j2"):
+        assert path.with_name(f"{path.name.split('.')[0]}.py").exists(), f"{path.name} is not named after its module"
+
+
+def test_hash_code__of_a_stage_or_of_a_module() -> None:
+    assert hash_code("split_data") == hash_code("tumor_cascade.stages.split_data")
+    assert hash_code("tumor_cascade.data.canary") != hash_code("split_data")
 
 
 def test_find_code__assembly_does_not_depend_on_training() -> None:

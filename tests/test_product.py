@@ -11,7 +11,15 @@ from products import write_product
 from tumor_cascade.errors import DataError
 from tumor_cascade.models.resunet import ResUNet
 from tumor_cascade.network_folder import write_network
-from tumor_cascade.product import find_networks, load_cascade, read_artifact_json, read_network, read_seen_patients
+from tumor_cascade.product import (
+    find_networks,
+    list_folds,
+    load_cascade,
+    load_fold_cascade,
+    read_artifact_json,
+    read_network,
+    read_seen_patients,
+)
 
 VOLUME = np.random.default_rng(0).integers(0, 256, (3, 3, 40, 40), dtype=np.uint8)
 
@@ -106,7 +114,7 @@ def test_read_network__config_that_does_not_fit(segmenter: Path, changes: dict[s
 
 def test_load_cascade__predicts(product: Path) -> None:
     prediction = load_cascade(product).predict_volume(VOLUME)
-    assert prediction.masks.shape == (3, 40, 40) and prediction.is_positive.all()
+    assert prediction.masks.shape == (3, 40, 40) and prediction.gate_is_open.all()
 
 
 def test_load_cascade__finds_all_networks_of_a_role(product: Path) -> None:
@@ -136,6 +144,27 @@ def test_load_cascade__damaged_settings(product: Path, content: str) -> None:
 def test_load_cascade__empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cascade\.json cannot be read \(FileNotFoundError\); make it again"):
         load_cascade(tmp_path)
+
+
+def test_load_fold_cascade__networks_and_settings_of_one_fold(product: Path) -> None:
+    shutil.copytree(product / "classifiers" / "fold-0", product / "classifiers" / "fold-1")
+    shutil.copytree(product / "segmenters" / "fold-0", product / "segmenters" / "fold-1")
+    settings = read_artifact_json(product / "cascade.json")["settings"]
+    own = {str(fold): {**settings, "gate_threshold": 0.25 * fold} for fold in (1, 0)}
+    edit_json(product / "cascade.json", out_of_fold_settings=own)
+    assert list_folds(product) == [0, 1]
+    cascade = load_fold_cascade(product, 1)
+    assert len(cascade.classifiers) == len(cascade.segmenters) == 1
+    assert cascade.settings.gate_threshold == 0.25
+    with pytest.raises(DataError, match=r"cascade\.json does not fit \('2'\)"):
+        load_fold_cascade(product, 2)
+
+
+def test_read_seen_patients__of_one_fold(product: Path) -> None:
+    shutil.copytree(product / "segmenters" / "fold-0", product / "segmenters" / "fold-1")
+    edit_json(product / "segmenters" / "fold-1" / "config.json", training_patients=["x"])
+    assert len(read_seen_patients(product, 0)[0]) == 2
+    assert read_seen_patients(product, 1)[0] == {"x"}
 
 
 def test_read_seen_patients__joins_all_networks(product: Path) -> None:

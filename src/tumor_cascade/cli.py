@@ -10,6 +10,8 @@ import click
 from tumor_cascade import __version__, params
 from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option
 from tumor_cascade.errors import TumorCascadeError
+from tumor_cascade.executions import record_execution
+from tumor_cascade.registry_commands import REGISTRY_COMMANDS
 from tumor_cascade.stages.interface import INTERFACES, StageInterface
 
 EXIT_CODES = "Exit codes: 2 wrong params or flags, 3 data or artifacts that break their contract, 1 a bug."
@@ -56,7 +58,8 @@ def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
 
     def run(params_path: Path, **flags: Any) -> None:
         section = params.read_section(params_path, stage)
-        getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **flags)
+        with record_execution(stage, params_path, section.model_dump(mode="json"), flags):
+            getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **flags)
 
     nouns = (*interface.inputs, *(f"out-{noun}" for noun in interface.outputs))
     flags = " ".join(f"--{noun} {noun.upper()}" for noun in nouns)
@@ -70,7 +73,7 @@ def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
     return command
 
 
-for _command in (*(build_stage_command(*item) for item in INTERFACES.items()), *COMMANDS):
+for _command in (*(build_stage_command(*item) for item in INTERFACES.items()), *COMMANDS, *REGISTRY_COMMANDS):
     main.add_command(_command)
 
 

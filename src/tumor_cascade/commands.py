@@ -18,6 +18,9 @@ RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or tr
 params_option = click.option(
     "--params", "params_path", type=PARAMS_FILE, default="params.yaml", show_default=True, help="Params file."
 )
+artifacts_option = click.option(
+    "--artifacts", type=EXISTING_DIR, default="artifacts", show_default=True, help="Outputs of `dvc repro`."
+)
 overwrite_option = click.option("--overwrite", "is_overwrite", is_flag=True, help="Replace earlier output in --out.")
 
 
@@ -154,22 +157,82 @@ def results() -> None:
 
 @results.command(epilog=format_examples("results publish lgg-cpu"))
 @click.argument("name")
-@click.option("--artifacts", type=EXISTING_DIR, default="artifacts", show_default=True, help="Outputs of `dvc repro`.")
+@artifacts_option
 @click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
 @click.option("--readme", type=ANY_PATH, default="README.md", show_default=True, help="Its table is redrawn.")
 @params_option
 def publish(name: str, artifacts: Path, out: Path, readme: Path, params_path: Path) -> None:
     """Write docs/results/NAME: figures, protocol, hardware, date and content_id of the run in the artifacts folder."""
-    from tumor_cascade.results import publish_results
+    from tumor_cascade.results.catalog import redraw_table
+    from tumor_cascade.results.run_page import publish_results
 
-    click.echo(f"Written: {publish_results(name, artifacts, params_path, out, readme)}")
+    click.echo(f"Written: {publish_results(name, artifacts, params_path, out)}")
+    redraw_table(readme, out)
+
+
+@results.command(epilog=format_examples("results study study-cpu", "results study study --artifacts a --artifacts b"))
+@click.argument("preset", type=click.Choice(PRESETS), metavar="PRESET")
+@click.option(
+    "--artifacts",
+    type=EXISTING_DIR,
+    multiple=True,
+    default=["artifacts"],
+    show_default=True,
+    help="Outputs of `dvc repro`; may be repeated.",
+)
+@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@params_option
+def study(preset: str, artifacts: tuple[Path, ...], out: Path, params_path: Path) -> None:
+    """Write docs/results/leaky-study: the study's metrics on runs of its protocol, beside what it prints.
+
+    The first artifacts folder is of a run of PRESET, under slice_level. More of them are averaged by protocol: other
+    seeds, and runs by patient to stand beside.
+    """
+    from tumor_cascade.results.study_page import publish_study
+
+    click.echo(f"Written: {publish_study(preset, artifacts, params_path, out)}")
+
+
+@results.command(epilog=format_examples("results gate honest-cpu"))
+@click.argument("preset", type=click.Choice(PRESETS), metavar="PRESET")
+@artifacts_option
+@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@params_option
+def gate(preset: str, artifacts: Path, out: Path, params_path: Path) -> None:
+    """Write docs/results/gate: every way to gate, out-of-fold, on the masks of a run of PRESET."""
+    from tumor_cascade.results.gate_page import publish_gate
+
+    click.echo(f"Written: {publish_gate(preset, artifacts, params_path, out)}")
+
+
+@results.command(epilog=format_examples("results leakage"))
+@click.option(
+    "--slices", type=EXISTING_DIR, default="artifacts/ingest_data/slices", show_default=True, help="Packed volumes."
+)
+@click.option(
+    "--manifest",
+    type=EXISTING,
+    default="artifacts/ingest_data/manifest.parquet",
+    show_default=True,
+    help="Their table.",
+)
+@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@params_option
+def leakage(slices: Path, manifest: Path, out: Path, params_path: Path) -> None:
+    """Write docs/results/leakage: the search for leaks in the data, and leaks planted to see who notices.
+
+    Takes minutes: the data are searched again for every kind of leak, on copies in a temporary folder.
+    """
+    from tumor_cascade.results.leakage_page import publish_leakage
+
+    click.echo(f"Written: {publish_leakage(slices, manifest, params_path, out)}")
 
 
 @results.command(epilog=format_examples("results check"))
 @click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
 def check(out: Path) -> None:
     """List result pages that today's code, lock file or presets would not make; exit 1 if there are any."""
-    from tumor_cascade.results import find_stale_results
+    from tumor_cascade.results.catalog import find_stale_results
 
     stale = find_stale_results(out)
     for line in stale:
@@ -182,13 +245,8 @@ def check(out: Path) -> None:
 def ladder() -> None:
     """Climb from the study's recipe to the product, one change at a time, judged out-of-fold.
 
-    Rows and changes stand in src/tumor_cascade/ladder.yaml. A climb can be stopped at any moment and carries on.
+    Rows and changes stand in results/ladder.yaml of the package. A climb can be stopped at any moment and carries on.
     """
-
-
-artifacts_option = click.option(
-    "--artifacts", type=EXISTING_DIR, default="artifacts", show_default=True, help="Outputs of `dvc repro`."
-)
 
 
 @ladder.command(
@@ -204,13 +262,23 @@ def climb(folds: tuple[int, ...], names: tuple[str, ...], has_further: bool, art
 
     The data are those of `dvc repro validate_data`, ingested under a preset of real MRI.
     """
-    from tumor_cascade.ladder import Workplace, read_ladder
-    from tumor_cascade.ladder import climb as climb_rows
+    from tumor_cascade.results.ladder import Workplace, read_ladder
+    from tumor_cascade.results.ladder import climb as climb_rows
 
     ladder = read_ladder()
     rows = ladder.select(names, has_further=has_further)
-    for row, fold in climb_rows(Workplace.open(artifacts), ladder, rows, list(folds) or ladder.folds):
+    for row, fold in climb_rows(Workplace.open(artifacts), rows, list(folds) or ladder.folds):
         click.echo(f"{row.name}, fold {fold}: trained")
+
+
+@ladder.command(name="publish", epilog=format_examples("ladder publish"))
+@artifacts_option
+@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+def publish_ladder_page(artifacts: Path, out: Path) -> None:
+    """Write docs/results/ladder: what each change was worth; rows that have not been run are marked so."""
+    from tumor_cascade.results.ladder_page import publish_ladder
+
+    click.echo(f"Written: {publish_ladder(artifacts, out)}")
 
 
 @click.command(

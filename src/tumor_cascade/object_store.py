@@ -3,6 +3,7 @@
 What matters is `put_if_absent`: of any number of writers of one key exactly one makes it, with its whole content.
 """
 
+import contextlib
 import os
 import secrets
 from functools import cached_property
@@ -72,8 +73,8 @@ class FolderStore:
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """Write a key that does not exist yet; return whether this call made it.
 
-        The bytes go to a file of their own, created exclusively and flushed; a hard link then gives it its name. Linking
-        fails where the name exists, so a name appears once, complete, or not at all.
+        The bytes go to a file of their own, created exclusively and flushed; a hard link then gives it its name.
+        Linking fails where the name exists, so a name appears once, complete, or not at all.
         """
         path = self.folder / key
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{secrets.token_hex(8)}.tmp")
@@ -91,7 +92,8 @@ class FolderStore:
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror}); the folder must be writable.") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         return True
 
     def list_keys(self, prefix: str) -> list[str]:

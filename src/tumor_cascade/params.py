@@ -356,7 +356,7 @@ def parse_params(values: dict[str, Any], origin: str) -> Params:
     Raises:
         ParamsError: With every violation, one line each.
     """
-    return _check(Params, values, origin, ())
+    return check_values(Params, values, origin, ())
 
 
 def read_section(path: Path, stage: str) -> Section:
@@ -369,11 +369,22 @@ def read_section(path: Path, stage: str) -> Section:
     if stage not in values:
         raise ParamsError(f"{path.name}: section {stage} is missing; add it or run `tumor-cascade configure`.")
     schema: Any = Params.model_fields[stage].annotation
-    section: Section = _check(schema, values[stage], path.name, (stage,))
+    section: Section = check_values(schema, values[stage], path.name, (stage,))
     return section
 
 
-def _check(schema: type[S], values: Any, origin: str, prefix: tuple[str, ...]) -> S:
+def check_values(schema: type[S], values: Any, origin: str, prefix: tuple[str, ...]) -> S:
+    """Return plain values as a section.
+
+    Args:
+        schema: Of the section.
+        values: As read from a file.
+        origin: What to call the file in messages.
+        prefix: Keys above the section.
+
+    Raises:
+        ParamsError: With every violation, one line each.
+    """
     try:
         checked = schema.model_validate(values)
     except ValidationError as error:

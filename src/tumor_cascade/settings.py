@@ -64,3 +64,25 @@ def choose_device() -> str:
             f"{PREFIX}DEVICE is cuda but torch sees no GPU; set it to cpu or auto, or install CUDA torch."
         )
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def get_port(name: str, default: int) -> int:
+    """Return a port from the environment, e.g. TUMOR_CASCADE_MLFLOW_PORT.
+
+    Raises:
+        ParamsError: It is no number from 1 to 65535.
+    """
+    value = os.environ.get(f"{PREFIX}{name}", str(default))
+    if not value.isdecimal() or not 1 <= int(value) <= 65535:
+        raise ParamsError(f"{PREFIX}{name} is {value!r}; must be a port from 1 to 65535. Set one or unset it.")
+    return int(value)
+
+
+def get_runs_dir() -> Path:
+    """Return the folder of execution records: TUMOR_CASCADE_RUNS, or `runs`."""
+    return Path(os.environ.get(f"{PREFIX}RUNS", "runs"))
+
+
+def get_fact(name: str) -> str | None:
+    """Return what an image's environment says of itself, e.g. TUMOR_CASCADE_IMAGE_DIGEST; None where it is silent."""
+    return os.environ.get(f"{PREFIX}{name}") or None

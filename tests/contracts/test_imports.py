@@ -8,13 +8,14 @@ from tumor_cascade.content import PACKAGE_DIR, find_imports
 # A module imports from layers before its own, and from its own package. One line per layer.
 LAYERS = (
     {"errors"},
-    {"out_folder", "params", "settings", "storage"},
+    {"object_store", "out_folder", "params", "settings", "storage"},
     {"configuration", "content", "overlay", "remote"},
     {"data"},
     {"models"},
     {"network_folder"},
     {"product"},
-    {"evaluation", "registry", "training"},
+    {"evaluation", "training"},
+    {"registry"},
     {"stages"},
     {"external_evaluation", "prediction", "results"},
     {"commands"},

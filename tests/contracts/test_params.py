@@ -131,7 +131,8 @@ def test_parse_params__all_that_an_encoder_cannot_take_is_named() -> None:
         parse_params(values, "test")
     assert str(raised.value) == (
         "test: train_segmenter.input_size_px is 144; must be a multiple of 32 with encoder efficientnet_lite0 and 2 "
-        "widths; change it; train_segmenter.widths is [16, 32]; must be five with encoder efficientnet_lite0; correct it."
+        "widths; change it; train_segmenter.widths is [16, 32]; must be five with encoder efficientnet_lite0; "
+        "correct it."
     )
 
 
@@ -142,12 +143,13 @@ def test_presets__are_valid(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != BASE])
 def test_presets__are_sparse_overlays_of_the_base(name: str) -> None:
-    overlay = flatten(YAML(typ="safe", pure=True).load(PRESETS_DIR / f"{name}.yaml"))
-    assert set(overlay) < set(flatten(PHANTOM))
+    values = YAML(typ="safe", pure=True).load(PRESETS_DIR / f"{name}.yaml")
+    assert values.pop("extends", BASE) in PRESETS
+    assert set(flatten(values)) < set(flatten(PHANTOM))
 
 
-def test_presets__the_four_that_the_readme_names() -> None:
-    assert set(PRESETS) == {"lgg", "lgg-cpu", "phantom", "smoke"}
+def test_presets__those_that_the_readme_names() -> None:
+    assert set(PRESETS) == {"honest", "honest-cpu", "lgg-cpu", "phantom", "smoke", "study", "study-cpu"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in readme for name in PRESETS)
 

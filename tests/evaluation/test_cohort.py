@@ -6,7 +6,7 @@ import pytest
 
 from predictions import PARAMS, StandIn, draw_squares, make_evaluation
 from tumor_cascade.data.volumes import Volume
-from tumor_cascade.evaluation.cohort import evaluate_volumes, pack_masks, unpack_masks
+from tumor_cascade.evaluation.cohort import Evaluation, evaluate_volumes, join_evaluations, pack_masks, unpack_masks
 
 
 def test_evaluate_volumes__a_row_per_slice_with_its_identity() -> None:
@@ -20,6 +20,22 @@ def test_evaluate_volumes__patient_without_masks() -> None:
     volume = Volume("p7", np.zeros((1, 3, 8, 8), np.uint8), None)
     with pytest.raises(ValueError, match="p7 has no masks"):
         evaluate_volumes(StandIn([]), [(pd.DataFrame(), volume)], PARAMS, num_patients=1)
+
+
+def test_join_evaluations__patients_in_order() -> None:
+    whole = make_evaluation()
+    parts = [
+        Evaluation(
+            whole.slices[whole.slices["patient_id"].isin(names)],
+            whole.patients.loc[names],
+            {name: whole.packed_masks[name] for name in names},
+        )
+        for names in (["p1"], ["p0", "p2"])
+    ]
+    joined = join_evaluations(parts)
+    pd.testing.assert_frame_equal(joined.slices, whole.slices)
+    pd.testing.assert_frame_equal(joined.patients, whole.patients)
+    assert joined.packed_masks == whole.packed_masks
 
 
 def test_unpack_masks__gives_back_what_was_packed() -> None:

@@ -40,7 +40,8 @@ class Checker(HTMLParser):
 
 
 def render(evaluation: Evaluation, **changes: object) -> str:
-    values = {"protocol": "patient_level", "is_leaky": False, "has_patient_ids": True, "gate_threshold": 0.5}
+    values: dict[str, object] = {"protocol": "patient_level", "is_leaky": False, "has_patient_ids": True}
+    values |= {"scope": "the locked test set", "gate_threshold": 0.25, "decision_threshold": 0.5, "baselines": {}}
     context = ReportContext(content_id="c0ffee", **(values | changes))  # type: ignore[arg-type]
     decisions = evaluation.slices[["has_tumor", "is_positive"]].to_numpy(bool).T
     return render_report(
@@ -66,7 +67,15 @@ def test_render_report__opens_without_a_network() -> None:
 
 def test_render_report__says_what_it_must() -> None:
     html = render(make_evaluation())
-    for text in ("Research use only", "c0ffee", "patient_level", "3 patients, 9 slices", "0.773", "Empty truth."):
+    for text in (
+        "Research use only",
+        "c0ffee",
+        "patient_level",
+        "3 patients, 9 slices",
+        "0.773",
+        "Empty truth.",
+        "the locked test set",
+    ):
         assert text in html
     assert "Leaky" not in html
     assert "No patient ids" not in html

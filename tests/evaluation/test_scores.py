@@ -1,12 +1,13 @@
 """Scores of slices and volumes against counts on paper."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from predictions import PARAMS, draw_squares, make_evaluation, make_prediction
 from tumor_cascade.evaluation.scores import score_slices, score_volume
-from tumor_cascade.models.cascade import VolumePrediction
 
 NAN = float("nan")
 
@@ -40,7 +41,7 @@ def test_score_volume__slices_that_do_not_count() -> None:
 
 def test_score_volume__needs_every_slice_segmented() -> None:
     truth = draw_squares([5])
-    cut = VolumePrediction(np.ones(1, np.float32), np.ones(1, bool), truth, np.zeros(1, np.float32))
+    cut = replace(make_prediction([1.0], truth), segmenter_masks=None)
     with pytest.raises(ValueError, match="every slice segmented"):
         score_volume(truth, cut, np.ones(1, bool), PARAMS)
 
@@ -57,6 +58,9 @@ def test_summarize_patients__counts_and_volume_scores() -> None:
     assert patients["num_tumor_slices"].tolist() == [2, 2, 0]
     assert patients["num_missed_slices"].tolist() == [0, 1, 0]
     assert patients["num_false_alarms"].tolist() == [0, 0, 1]
+    # Gate: slices below 0.25 are not segmented; no tumor slice is among them.
+    assert patients["num_segmented_slices"].tolist() == [2, 3, 1]
+    assert patients["num_segmented_tumor_slices"].tolist() == [2, 2, 0]
     assert patients["missed_tumor_px"].tolist() == [0, 100, 0]
     assert patients["cascade_tumor_free_slice_px"].tolist() == [0, 0, 16]
     assert patients["segmenter_tumor_free_slice_px"].tolist() == [25, 0, 16]

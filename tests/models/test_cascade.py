@@ -1,4 +1,3 @@
-import json
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,21 +10,21 @@ from torch import Tensor, nn
 
 from tumor_cascade.data.preprocessing import Preprocessing
 from tumor_cascade.models import scoring
-from tumor_cascade.models.cascade import (
-    Cascade,
-    CascadeSettings,
-    VolumePrediction,
-    calibrate_logits,
-    measure_entropy,
-    remove_components,
-)
+from tumor_cascade.models.cascade import Cascade, VolumePrediction, remove_components
 from tumor_cascade.models.classifier import TumorClassifier
+from tumor_cascade.models.decision import CascadeSettings
 from tumor_cascade.models.resunet import ResUNet
-from tumor_cascade.models.scoring import ScoringNetwork, score_slices
+from tumor_cascade.models.scoring import ScoringNetwork
 
+# One threshold of one half for gate and decision, which reads the classifier alone.
 SETTINGS = CascadeSettings(
+    smoothing_slices=0.0,
     temperature=1.0,
     gate_threshold=0.5,
+    classifier_weight=1.0,
+    segmenter_weight=0.0,
+    bias=0.0,
+    decision_threshold=0.5,
     mask_threshold=0.5,
     has_flip_averaging=False,
     min_component_voxels=0,
@@ -98,15 +97,16 @@ def test_predict_volume__closed_gate_empties_the_mask() -> None:
     # Every slice has a bright square that the segmenter finds; the gate asks for more than any probability.
     cascade = make_cascade(replace(SETTINGS, gate_threshold=1.1))
     prediction = cascade.predict_volume(make_volume(200, 250), is_every_slice_segmented=True)
-    assert not prediction.is_positive.any() and not prediction.masks.any()
+    assert not prediction.gate_is_open.any() and not prediction.is_positive.any() and not prediction.masks.any()
     assert prediction.segmenter_masks is not None
     assert prediction.segmenter_masks.sum(axis=(1, 2)).tolist() == [4, 4]
 
 
 def test_predict_volume__gate_at_zero_is_no_gate() -> None:
-    prediction = make_cascade(replace(SETTINGS, gate_threshold=0.0)).predict_volume(make_volume(0, 0))
-    assert prediction.is_positive.all()
-    assert not prediction.masks.any()
+    prediction = make_cascade(replace(SETTINGS, gate_threshold=0.0)).predict_volume(make_volume(0, 200))
+    assert prediction.gate_is_open.all()
+    assert prediction.is_positive.tolist() == [False, True]
+    assert np.isfinite(prediction.segmenter_scores).all()
 
 
 def test_predict_volume__thresholds_are_reached_not_exceeded() -> None:
@@ -119,8 +119,36 @@ def test_predict_volume__thresholds_are_reached_not_exceeded() -> None:
 
 def test_predict_volume__temperature_divides_the_logit() -> None:
     # Logit 130 - 128 = 2 at temperature 4: sigmoid(0.5) = 0.622459.
-    prediction = make_cascade(replace(SETTINGS, temperature=4.0)).predict_volume(make_volume(130))
-    assert prediction.probabilities[0] == pytest.approx(0.622459, abs=1e-5)
+    settings = replace(SETTINGS, temperature=4.0, classifier_weight=0.25)
+    prediction = make_cascade(settings).predict_volume(make_volume(130, 110))
+    # Behind the gate: -18 / 4 gives sigmoid(-4.5) = 0.010987.
+    np.testing.assert_allclose(prediction.probabilities, [0.622459, 0.010987], atol=1e-5)
+
+
+def test_predict_volume__decision_reads_both_networks() -> None:
+    # Level 140: classifier logit 12; segmenter: 4 of 64 pixels at 12, the others at -128: 12 + log(4 / 64) = 9.227411.
+    settings = replace(SETTINGS, classifier_weight=0.5, segmenter_weight=0.25, bias=-8.0)
+    prediction = make_cascade(settings).predict_volume(make_volume(140, 138, 100))
+    np.testing.assert_allclose(prediction.segmenter_scores, [9.227411, 7.227411, np.nan], rtol=1e-4)
+    np.testing.assert_allclose(prediction.classifier_logits, [12, 10, -28], rtol=1e-4)
+    # 0.5 * 12 + 0.25 * 9.227411 - 8 = 0.306853; 0.5 * 10 + 0.25 * 7.227411 - 8 = -1.193147; closed: sigmoid(-28).
+    np.testing.assert_allclose(prediction.probabilities, [0.576117, 0.232697, 0], atol=1e-5)
+    assert prediction.gate_is_open.tolist() == [True, True, False]
+    assert prediction.is_positive.tolist() == [True, False, False]
+    # Segmented, found, and yet left empty: the slice is not positive.
+    assert prediction.masks.sum(axis=(1, 2)).tolist() == [4, 0, 0]
+    np.testing.assert_allclose(prediction.uncertainty, [0.983227, 0.782619, 0], atol=1e-3)
+
+
+def test_predict_volume__scores_are_smoothed_along_the_volume() -> None:
+    # A slice that the gate would leave out alone is carried by its neighbors.
+    volume = make_volume(200, 120, 200)
+    plain, smoothed = (
+        make_cascade(replace(SETTINGS, smoothing_slices=width)).predict_volume(volume) for width in (0.0, 1.0)
+    )
+    assert plain.gate_is_open.tolist() == [True, False, True]
+    assert smoothed.gate_is_open.all()
+    np.testing.assert_array_equal(smoothed.classifier_logits, plain.classifier_logits)
 
 
 def test_predict_volume__ensembles_average_logits_and_mask_probabilities() -> None:
@@ -139,19 +167,36 @@ def test_predict_volume__ensembles_average_logits_and_mask_probabilities() -> No
 def test_predict_volume__asking_for_every_slice_changes_nothing_else() -> None:
     cascade, volume = make_cascade(replace(SETTINGS, min_component_voxels=5)), make_volume(200, 210, 0, 220)
     some, every = (cascade.predict_volume(volume, is_every_slice_segmented=flag) for flag in (False, True))
-    for name in ("probabilities", "is_positive", "masks", "uncertainty"):
+    for name in ("probabilities", "is_positive", "masks", "uncertainty", "gate_is_open", "classifier_logits"):
         np.testing.assert_array_equal(getattr(some, name), getattr(every, name))
+    assert np.isnan(some.segmenter_scores).tolist() == [False, False, True, False]
+    assert np.isfinite(every.segmenter_scores).all()
     # The last square is alone behind a tumor-free slice: 4 voxels, fewer than 5.
     assert some.masks.sum(axis=(1, 2)).tolist() == [4, 4, 0, 0]
 
 
-def test_cut__moves_the_mask_threshold_alone() -> None:
-    cascade = make_cascade(replace(SETTINGS, gate_threshold=0.6))
-    prediction = cascade.predict_volume(make_volume(129, 128), is_every_slice_segmented=True)
-    # sigmoid(1) = 0.73: gate open, pixels kept up to 0.73; sigmoid(0) = 0.5: gate closed.
-    assert cascade.cut(prediction, 0.7).sum(axis=(1, 2)).tolist() == [4, 0]
-    assert cascade.cut(prediction, 0.75).sum() == 0
-    np.testing.assert_array_equal(cascade.cut(prediction, 0.5), prediction.masks)
+def test_predict_volume__components_are_those_of_segmented_slices() -> None:
+    # The middle slice is segmented and called negative: it joins the component that its neighbors belong to, and is
+    # emptied after that.
+    settings = replace(SETTINGS, min_component_voxels=9, decision_threshold=0.9)
+    prediction = make_cascade(settings).predict_volume(make_volume(200, 129, 200))
+    assert prediction.is_positive.tolist() == [True, False, True]  # sigmoid(1) = 0.73
+    assert prediction.masks.sum(axis=(1, 2)).tolist() == [4, 0, 4]
+
+
+def test_predict_volume__slice_heads_are_averaged_where_all_have_one() -> None:
+    torch.manual_seed(0)
+    heads = [ResUNet(3, [4, 8], "residual", has_slice_head=True, has_deep_supervision=False) for _ in range(2)]
+    volume, settings = make_noise(3), replace(SETTINGS, gate_threshold=0.0)
+
+    def predict(*segmenters: nn.Module) -> NDArray[np.float32] | None:
+        networks = [wrap(network) for network in segmenters]
+        return Cascade([wrap(BrightestFlair())], networks, settings).predict_volume(volume).slice_head_logits
+
+    first, second, both = predict(heads[0]), predict(heads[1]), predict(*heads)
+    assert first is not None and second is not None and both is not None
+    np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-5)
+    assert predict(heads[0], FlairPixels()) is None
 
 
 def test_predict_volume__lone_slice() -> None:
@@ -204,39 +249,6 @@ def test_cascade__needs_a_network_per_role() -> None:
         Cascade([], [wrap(FlairPixels())], SETTINGS)
     with pytest.raises(ValueError, match="at least one network per role"):
         Cascade([wrap(BrightestFlair())], [], SETTINGS)
-
-
-def test_settings__survive_json() -> None:
-    settings = replace(SETTINGS, temperature=1.2345678901234567, gate_threshold=float(np.float32(0.1)))
-    assert CascadeSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
-    with pytest.raises(TypeError, match="unexpected keyword"):
-        CascadeSettings.from_json({**settings.to_json(), "threshold": 0.5})
-
-
-def test_calibrate_logits__literals() -> None:
-    logits = np.array([-1000, -2, 0, 2, 1000], dtype=np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        probabilities = calibrate_logits(logits, 2.0)
-    # sigmoid(1) = 0.731059
-    np.testing.assert_allclose(probabilities, [0, 0.268941, 0.5, 0.731059, 1], atol=1e-6)
-    assert probabilities.dtype == np.float32
-
-
-def test_predict_volume__probabilities_are_the_calibrated_logits_to_the_last_bit() -> None:
-    # A gate threshold is chosen among calibrated logits; its own slice has to reach it again.
-    cascade = make_cascade(replace(SETTINGS, temperature=1.7))
-    volume = make_volume(*range(100, 156))
-    with torch.inference_mode():
-        logits = score_slices(cascade.classifiers[0], torch.from_numpy(volume), has_flip_averaging=False)
-    np.testing.assert_array_equal(cascade.predict_volume(volume).probabilities, calibrate_logits(logits, 1.7))
-
-
-def test_measure_entropy__literals() -> None:
-    # -0.25 log2 0.25 - 0.75 log2 0.75 = 0.5 + 0.311278
-    entropy = measure_entropy(np.array([0, 0.25, 0.5, 0.75, 1], dtype=np.float32))
-    np.testing.assert_allclose(entropy, [0, 0.811278, 1, 0.811278, 0], atol=3e-5)
-    assert ((entropy >= 0) & (entropy <= 1)).all()
 
 
 def draw(*voxels: tuple[int, int, int]) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from tumor_cascade.data.preprocessing import Preprocessing
 from tumor_cascade.models import scoring
 from tumor_cascade.models.resunet import ResUNet
-from tumor_cascade.models.scoring import ScoringNetwork, score_pixels, score_slices
+from tumor_cascade.models.scoring import ScoringNetwork, score_masks, score_slices, soften_maximum
 
 
 class Recorder(nn.Module):
@@ -80,24 +80,57 @@ def test_score_slices__flip_averaging_shows_both_sides() -> None:
 
 
 @torch.inference_mode()
-def test_score_pixels__flip_averaging_turns_the_answer_back() -> None:
+def test_score_masks__flip_averaging_turns_the_answer_back() -> None:
     one_sided, averaged = (
-        score_pixels(ScoringNetwork(Ramp(), preprocess()), make_volume(1), np.array([0]), has_flip_averaging=flag)
+        score_masks(ScoringNetwork(Ramp(), preprocess()), make_volume(1), np.array([0]), has_flip_averaging=flag)
         for flag in (False, True)
     )
     columns = np.arange(8.0)
-    np.testing.assert_allclose(one_sided[0, 0], 1 / (1 + np.exp(-columns)), rtol=1e-5)
-    # The mean of x and 7 - x is 3.5 in every column; sigmoid(3.5) = 0.970688.
-    np.testing.assert_allclose(averaged, 0.970688, rtol=1e-5)
+    np.testing.assert_allclose(one_sided.mask_probabilities[0, 0], 1 / (1 + np.exp(-columns)), rtol=1e-5)
+    # The mean of x and 7 - x is 3.5 in every column; sigmoid(3.5) = 0.970688. All pixels alike: the score is theirs.
+    np.testing.assert_allclose(averaged.mask_probabilities, 0.970688, rtol=1e-5)
+    np.testing.assert_allclose(averaged.slice_scores, 3.5, rtol=1e-6)
+    # log((1 + e + ... + e^7) / 8) = 7.458340 - 2.079442
+    np.testing.assert_allclose(one_sided.slice_scores, 5.378898, rtol=1e-5)
 
 
 @torch.inference_mode()
-def test_score_pixels__answers_for_wanted_slices_at_their_own_size() -> None:
+def test_score_masks__answers_for_wanted_slices_at_their_own_size() -> None:
     torch.manual_seed(0)
-    network = ScoringNetwork(ResUNet(3, [4, 8], "residual", False, False).eval(), preprocess(16))
+    segmenter = ResUNet(3, [4, 8], "residual", has_slice_head=False, has_deep_supervision=False)
+    network = ScoringNetwork(segmenter.eval(), preprocess(16))
     volume = make_volume(6, size_px=24)
-    every = score_pixels(network, volume, np.arange(6), has_flip_averaging=False)
-    some = score_pixels(network, volume, np.array([4, 1]), has_flip_averaging=False)
-    assert every.shape == (6, 24, 24) and every.dtype == np.float32
-    np.testing.assert_allclose(some, every[[4, 1]], atol=1e-5)
-    assert score_pixels(network, volume, np.array([], dtype=int), has_flip_averaging=False).shape == (0, 24, 24)
+    every = score_masks(network, volume, np.arange(6), has_flip_averaging=False)
+    some = score_masks(network, volume, np.array([4, 1]), has_flip_averaging=False)
+    assert every.mask_probabilities.shape == (6, 24, 24) and every.mask_probabilities.dtype == np.float32
+    assert every.slice_scores.shape == (6,) and every.slice_scores.dtype == np.float32
+    np.testing.assert_allclose(some.mask_probabilities, every.mask_probabilities[[4, 1]], atol=1e-5)
+    np.testing.assert_allclose(some.slice_scores, every.slice_scores[[4, 1]], atol=1e-5)
+    nothing = score_masks(network, volume, np.array([], dtype=int), has_flip_averaging=False)
+    assert nothing.mask_probabilities.shape == (0, 24, 24) and nothing.slice_scores.shape == (0,)
+    assert every.head_logits is None
+
+
+@torch.inference_mode()
+def test_score_masks__slice_head_of_the_network() -> None:
+    torch.manual_seed(0)
+    segmenter = ResUNet(3, [4, 8], "residual", has_slice_head=True, has_deep_supervision=False).eval()
+    volume = make_volume(3, size_px=16)
+    found = score_masks(ScoringNetwork(segmenter, preprocess(16)), volume, np.arange(3), has_flip_averaging=True)
+    images = volume.float() / 255
+    (masks, heads), (mirrored, mirrored_heads) = (
+        segmenter.forward_slices(batch) for batch in (images, images.flip(-1))
+    )
+    assert found.head_logits is not None
+    np.testing.assert_allclose(found.head_logits, (heads + mirrored_heads) / 2, atol=1e-5)
+    expected = torch.sigmoid((masks + mirrored.flip(-1)) / 2)[:, 0]
+    np.testing.assert_allclose(found.mask_probabilities, expected, atol=1e-5)
+
+
+def test_soften_maximum__between_mean_and_maximum() -> None:
+    # One pixel of four at 10, the others at 0: log((e^10 + 3) / 4) = 8.613842.
+    logits = torch.zeros(1, 1, 2, 2)
+    logits[..., 0, 0] = 10
+    torch.testing.assert_close(soften_maximum(logits), torch.tensor([8.613842]))
+    torch.testing.assert_close(soften_maximum(torch.full((2, 1, 3, 3), -4.0)), torch.tensor([-4.0, -4.0]))
+    assert soften_maximum(torch.full((1, 1, 2, 2), 1000.0)).item() == 1000

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,21 @@ from tumor_cascade.data.cohort import iterate_volumes, read_rows
 from tumor_cascade.data.manifest import read_manifest, write_manifest
 from tumor_cascade.data.split import read_splits, write_splits
 from tumor_cascade.errors import DataError
+from tumor_cascade.models.cascade import Cascade, VolumePrediction
 from tumor_cascade.params import AssembleCascadeParams
-from tumor_cascade.product import load_cascade
-from tumor_cascade.stages.assemble_cascade import assemble_cascade, measure_dice
+from tumor_cascade.product import load_cascade, load_fold_cascade
+from tumor_cascade.stages.assemble_cascade import assemble_cascade
 from tumor_cascade.storage import hash_file
 
 PARAMS: dict[str, Any] = {
     "folds": [0],
+    "gate": "classifier",
+    "gate_target_sensitivity": 0.95,
+    "gate_smoothing_slices": 0.5,
+    "slice_score": "combined",
     "target_sensitivity": 0.9,
     "mask_thresholds": [0.3, 0.5, 0.7],
     "has_flip_averaging": True,
-    "gate": "classifier",
     "postprocessing": {"min_component_voxels": 4, "has_only_largest_component": False},
 }
 
@@ -67,6 +72,8 @@ def test_assemble_cascade__product_loads_and_predicts(trained: TrainedFolds, tmp
     cascade = load_cascade(tmp_path / "cascade")
     assert cascade.settings.temperature == metrics["cascade/temperature"]
     assert cascade.settings.gate_threshold == metrics["cascade/gate_threshold"]
+    assert cascade.settings.decision_threshold == metrics["cascade/decision_threshold"]
+    assert cascade.settings.smoothing_slices == 0.5
     assert cascade.settings.mask_threshold == metrics["cascade/mask_threshold"]
     assert cascade.settings.has_flip_averaging and cascade.settings.min_component_voxels == 4
     rows = read_rows(trained.data["manifest"], trained.data["splits"])
@@ -108,56 +115,87 @@ def test_assemble_cascade__what_is_not_asked_for_has_no_influence(
     assert hash_files(tmp_path / "first") == hash_files(tmp_path / "second")
 
 
-def test_assemble_cascade__gate_keeps_its_promise_in_the_product(trained: TrainedFolds, tmp_path: Path) -> None:
-    # The threshold is the probability of one validation slice: the product must call this very slice positive.
+def predict_validation(
+    trained: TrainedFolds, cascade: Cascade, fold: int = 0
+) -> Iterator[tuple[Any, VolumePrediction]]:
+    """Yield the masks of a fold's validation patients and what a cascade says of them."""
     rows = read_rows(trained.data["manifest"], trained.data["splits"])
+    for _, volume in iterate_volumes(trained.data["slices"], rows[rows["fold"] == fold]):
+        assert volume.masks is not None
+        yield volume.masks.astype(bool), cascade.predict_volume(volume.images)
+
+
+@pytest.mark.parametrize("slice_score", ["classifier", "segmenter", "combined"])
+def test_assemble_cascade__product_keeps_what_was_promised(
+    trained: TrainedFolds, tmp_path: Path, slice_score: str
+) -> None:
+    # A threshold is the probability of one validation slice: the product must call this very slice positive.
     for target in (0.5, 0.9, 1.0):
-        metrics = assemble(trained, tmp_path, target_sensitivity=target)
-        cascade = load_cascade(tmp_path / "cascade")
-        found = [
-            cascade.predict_volume(volume.images).is_positive[patient_rows["has_tumor"].to_numpy()]
-            for patient_rows, volume in iterate_volumes(trained.data["slices"], rows[rows["fold"] == 0])
-        ]
-        sensitivity = np.concatenate(found).mean()
-        assert sensitivity == metrics["cascade/val_sensitivity"] >= target
+        gate = {"gate_target_sensitivity": max(target, 0.95), "slice_score": slice_score}
+        metrics = assemble(trained, tmp_path, target_sensitivity=target, **gate)
+        found = list(predict_validation(trained, load_cascade(tmp_path / "cascade")))
+        has_tumor = np.concatenate([masks.any(axis=(1, 2)) for masks, _ in found])
+        is_open = np.concatenate([prediction.gate_is_open for _, prediction in found])
+        is_positive = np.concatenate([prediction.is_positive for _, prediction in found])
+        assert is_open[has_tumor].mean() >= max(target, 0.95)
+        assert is_positive[has_tumor].mean() == metrics["cascade/val_sensitivity"] >= target
+        assert 1 - is_positive[~has_tumor].mean() == pytest.approx(metrics["cascade/val_specificity"])
+        assert is_open.mean() == pytest.approx(metrics["cascade/val_segmented_share"])
 
 
-def test_assemble_cascade__thresholds_are_the_best_of_those_offered(trained: TrainedFolds, tmp_path: Path) -> None:
+def test_assemble_cascade__mask_threshold_is_the_best_of_those_offered(trained: TrainedFolds, tmp_path: Path) -> None:
     metrics = assemble(trained, tmp_path)
     table = pd.read_csv(tmp_path / "report" / "mask_thresholds.csv")
     assert table["mask_threshold"].tolist() == [0.3, 0.5, 0.7]
-    assert metrics["cascade/val_volume_dice"] == pytest.approx(table["val_volume_dice"].max(), abs=1e-5)
+    assert metrics["segmenter/val_volume_dice"] == pytest.approx(table["val_volume_dice"].max(), abs=1e-5)
     chosen = table.loc[table["mask_threshold"] == metrics["cascade/mask_threshold"], "val_volume_dice"]
     assert chosen.item() == pytest.approx(table["val_volume_dice"].max(), abs=1e-5)
 
 
 def test_assemble_cascade__val_dice_is_that_of_the_product(trained: TrainedFolds, tmp_path: Path) -> None:
-    metrics = assemble(trained, tmp_path)
-    cascade, scores = load_cascade(tmp_path / "cascade"), []
-    rows = read_rows(trained.data["manifest"], trained.data["splits"])
-    for _, volume in iterate_volumes(trained.data["slices"], rows[rows["fold"] == 0]):
-        assert volume.masks is not None
-        scores.append(measure_dice(volume.masks.astype(bool), cascade.predict_volume(volume.images).masks))
-    assert metrics["cascade/val_volume_dice"] == pytest.approx(np.mean(scores), abs=1e-6)
+    # Without post-processing: a component that the gate cuts in two may lose its smaller part in use alone.
+    plain = {"min_component_voxels": 0, "has_only_largest_component": False}
+    metrics = assemble(trained, tmp_path, postprocessing=plain)
+    assert metrics["cascade/val_volume_dice"] >= metrics["segmenter/val_volume_dice"]
+    found = predict_validation(trained, load_cascade(tmp_path / "cascade"))
+    pairs = [(truth, prediction.masks) for truth, prediction in found]
+    dice = [2 * (truth & masks).sum() / (truth.sum() + masks.sum()) for truth, masks in pairs]
+    assert metrics["cascade/val_volume_dice"] == pytest.approx(np.mean(dice), abs=1e-6)
 
 
 def test_assemble_cascade__every_number_is_out_of_fold(trained: TrainedFolds, tmp_path: Path) -> None:
-    rows = read_rows(trained.data["manifest"], trained.data["splits"])
-    for folds in ([0], [1], [0, 1]):
-        assemble(trained, tmp_path, folds=folds)
-        table = pd.read_csv(tmp_path / "report" / "slices.csv")
+    rows, tables = read_rows(trained.data["manifest"], trained.data["splits"]), {}
+    for folds in ((0,), (1,), (0, 1)):
+        assemble(trained, tmp_path, folds=list(folds))
+        table = tables[folds] = pd.read_csv(tmp_path / "report" / "slices.csv")
         expected = rows[rows["fold"].isin(folds)]
         assert len(table) == len(expected)
         assert set(table["patient_id"]) == set(expected["patient_id"])
         assert not table.duplicated(["patient_id", "slice_index"]).any()
-    # In the ensemble each slice keeps the logit of the one network that has not learned from its patient.
-    logits = []
-    for folds in ([0], [1]):
-        assemble(trained, tmp_path, folds=folds)
-        logits.append(pd.read_csv(tmp_path / "report" / "slices.csv"))
-    both = pd.concat(logits).set_index(["patient_id", "slice_index"])["logit"]
-    together = table.set_index(["patient_id", "slice_index"])["logit"]
-    pd.testing.assert_series_equal(together.sort_index(), both.sort_index())
+    # In the ensemble each slice keeps the scores of the networks that have not learned from its patient.
+    both = pd.concat([tables[0,], tables[1,]]).set_index(["patient_id", "slice_index"]).sort_index()
+    together = tables[0, 1].set_index(["patient_id", "slice_index"]).sort_index()
+    for name in ("classifier_logit", "segmenter_score"):
+        pd.testing.assert_series_equal(together[name], both[name])
+
+
+def test_assemble_cascade__folds_are_judged_by_settings_of_the_others(trained: TrainedFolds, tmp_path: Path) -> None:
+    alone = {}
+    for fold in (0, 1):
+        assemble(trained, tmp_path, folds=[fold])
+        product = json.loads((tmp_path / "cascade" / "cascade.json").read_text())
+        alone[fold] = product["settings"]
+        assert product["out_of_fold_settings"] == {str(fold): alone[fold]}
+        assert product["is_cross_fitted"] is False
+    assemble(trained, tmp_path, folds=[0, 1])
+    product = json.loads((tmp_path / "cascade" / "cascade.json").read_text())
+    assert product["is_cross_fitted"] is True
+    assert product["out_of_fold_settings"] == {"0": alone[1], "1": alone[0]}
+    table = pd.read_csv(tmp_path / "report" / "slices.csv")
+    for fold in (0, 1):
+        found = predict_validation(trained, load_fold_cascade(tmp_path / "cascade", fold), fold)
+        decisions = np.concatenate([prediction.is_positive for _, prediction in found])
+        np.testing.assert_array_equal(table.loc[table["fold"] == fold, "is_positive"], decisions)
 
 
 def test_assemble_cascade__ensemble_holds_the_networks_of_all_folds(trained: TrainedFolds, tmp_path: Path) -> None:
@@ -169,7 +207,16 @@ def test_assemble_cascade__ensemble_holds_the_networks_of_all_folds(trained: Tra
 def test_assemble_cascade__no_gate(trained: TrainedFolds, tmp_path: Path) -> None:
     metrics = assemble(trained, tmp_path, gate="none")
     assert metrics["cascade/gate_threshold"] == 0
-    assert (metrics["cascade/val_sensitivity"], metrics["cascade/val_specificity"]) == (1, 0)
+    assert metrics["cascade/val_segmented_share"] == 1
+
+
+def test_assemble_cascade__argmax_gate_decides_alone(trained: TrainedFolds, tmp_path: Path) -> None:
+    study = {"gate": "argmax", "slice_score": "classifier", "gate_smoothing_slices": 0.0, "mask_thresholds": [0.5]}
+    metrics = assemble(trained, tmp_path, **study)
+    assert (metrics["cascade/temperature"], metrics["cascade/gate_threshold"]) == (1, 0.5)
+    table = pd.read_csv(tmp_path / "report" / "slices.csv")
+    for name in ("gate_is_open", "is_positive"):
+        np.testing.assert_array_equal(table[name], table["classifier_logit"] > 0)
 
 
 def test_assemble_cascade__reference_is_of_development_alone(trained: TrainedFolds, tmp_path: Path) -> None:
@@ -238,11 +285,3 @@ def test_write_artifacts__is_deterministic(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_artifacts(tmp_path / name)
     assert hash_files(tmp_path / "a") == hash_files(tmp_path / "b")
-
-
-def test_measure_dice__literals() -> None:
-    truth, found = (np.array(row, dtype=bool) for row in ([1, 1, 0, 0], [0, 1, 1, 1]))
-    assert measure_dice(truth, found) == 0.4  # 2 * 1 / (2 + 3)
-    assert measure_dice(truth, truth) == 1
-    assert measure_dice(truth, np.zeros(4, bool)) == 0
-    assert np.isnan(measure_dice(np.zeros(4, bool), found))

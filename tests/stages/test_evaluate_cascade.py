@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from tumor_cascade.data.manifest import read_manifest, write_manifest
 from tumor_cascade.data.split import write_splits
 from tumor_cascade.data.volumes import read_volume
 from tumor_cascade.errors import DataError
+from tumor_cascade.evaluation.selection import Cohort
 from tumor_cascade.product import load_cascade
 from tumor_cascade.stages.evaluate_cascade import evaluate_cascade, evaluate_cohort
 from tumor_cascade.storage import hash_path
@@ -67,12 +68,13 @@ def run(
     select: Callable[[pd.DataFrame], pd.Series],
     protocol: str = "patient_level",
     cascade: Path | None = None,
+    partition: Literal["test", "out_of_fold"] = "test",
 ) -> dict[str, Any]:
-    rows = read_manifest(data / "manifest.parquet")
+    rows, params = read_manifest(data / "manifest.parquet"), PARAMS.model_copy(update={"partition": partition})
     inputs = {"cascade": cascade or data / "cascade", "slices": data / "slices", "manifest": data / "manifest.parquet"}
     splits = write_split(folder / "splits", rows, select(rows), protocol)
     outputs = {"out_report": folder / "report", "out_metrics": folder / "metrics.json"}
-    evaluate_cascade(PARAMS, **inputs, splits=splits, **outputs)
+    evaluate_cascade(params, **inputs, splits=splits, **outputs)
     return read_metrics(folder)
 
 
@@ -137,6 +139,16 @@ def test_evaluate_cascade__test_patient_that_a_network_has_seen(data: Path, tmp_
     assert len(error.value.violations) == 1
 
 
+def test_evaluate_cascade__out_of_fold_scores_development_patients(data: Path, tmp_path: Path) -> None:
+    metrics = run(data, tmp_path, select_patients, partition="out_of_fold")
+    assert metrics["cascade/oof_num_patients"] == 2 and metrics["cascade/oof_is_leaky"] == 0
+    assert not [name for name in metrics if "/test_" in name]
+    report = tmp_path / "report"
+    assert pd.read_csv(report / "per_patient.csv")["patient_id"].tolist() == ["AA_0000", "AA_0002"]
+    scope = json.loads((report / "content.json").read_text())["scope"]
+    assert "one fold only" in scope and scope in (report / "report.html").read_text()
+
+
 def test_evaluate_cascade__empty_test_set(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no slice to evaluate on"):
         run(data, tmp_path, lambda rows: pd.Series(False, index=rows.index))
@@ -159,13 +171,11 @@ def test_evaluate_cohort__all_rows_without_a_split(data: Path, tmp_path: Path) -
 
 
 def evaluate_rows(data: Path, tmp_path: Path, rows: pd.DataFrame) -> None:
+    cascade = load_cascade(data / "cascade")
     evaluate_cohort(
         PARAMS,
-        cascade=data / "cascade",
+        Cohort([(cascade, rows)], cascade.settings, "test", "anybody", "external data", False),
         slices=data / "slices",
-        rows=rows,
-        protocol="external data",
-        is_leaky=False,
         out_report=tmp_path / "report",
         out_metrics=tmp_path / "metrics.json",
         content={"content_id": "c0ffee"},

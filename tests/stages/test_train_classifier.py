@@ -122,14 +122,6 @@ def test_train_classifier__neighbors_and_dropout(data: dict[str, Path], tmp_path
     assert config["preprocessing"]["has_neighbor_slices"]
 
 
-def test_train_classifier__study_head(data: dict[str, Path], tmp_path: Path) -> None:
-    study = {"network": "resnet50", "head": "study", "input_size_px": 128, "batch_size": 32}
-    train_into(tmp_path / "out", data, **study)
-    scoring, config = read_network(tmp_path / "out" / "classifier")
-    assert (config["architecture"]["head"], config["architecture"]["input_size_px"]) == ("study", 128)
-    assert scoring.network.head[2].in_features == 2048  # type: ignore[index, union-attr]
-
-
 def test_train_classifier__lite0_from_its_package(data: dict[str, Path], tmp_path: Path) -> None:
     content = train_into(tmp_path / "out", data, network="efficientnet_lite0", initialization="imagenet")
     assert content["params"]["initialization_sha256"].startswith("579344248a93e230")

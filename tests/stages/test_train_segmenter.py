@@ -13,7 +13,7 @@ from tumor_cascade.data.cohort import iterate_volumes, read_rows
 from tumor_cascade.data.split import write_splits
 from tumor_cascade.data.volumes import volume_path
 from tumor_cascade.errors import DataError
-from tumor_cascade.models.scoring import score_pixels
+from tumor_cascade.models.scoring import score_masks
 from tumor_cascade.product import read_network
 from tumor_cascade.stages.train_segmenter import train_segmenter
 from tumor_cascade.storage import hash_file
@@ -65,7 +65,8 @@ def test_train_segmenter__network_gives_the_metrics_again(data: dict[str, Path],
     scores = []
     for _, volume in iterate_volumes(data["slices"], rows[rows["fold"] == 0]):
         with torch.inference_mode():
-            found = score_pixels(scoring, torch.from_numpy(volume.images), np.arange(8), has_flip_averaging=False) > 0.5
+            answer = score_masks(scoring, torch.from_numpy(volume.images), np.arange(8), has_flip_averaging=False)
+            found = answer.mask_probabilities > 0.5
         assert volume.masks is not None
         scores.append(2 * (found & (volume.masks == 1)).sum() / (found.sum() + volume.masks.sum()))
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())

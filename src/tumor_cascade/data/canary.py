@@ -1,7 +1,7 @@
-"""The permuted-label canary: labels that mean nothing cannot be learned, unless the split lets patients be recognised.
+"""The permuted-label canary: labels that mean nothing cannot be learned, unless the split lets patients be recognized.
 
 Every patient gets a fair coin as label, all of them independent. A held-out slice is answered with the label of the
-slice on the training side that looks most like it (1-nearest neighbour at 32x32). Where that slice is another
+slice on the training side that looks most like it (1-nearest neighbor at 32x32). Where that slice is another
 patient's, the answer is right in half of all draws; where it is the same patient's, always. So the mean score over many
 draws is 0.5 + 0.5 x the share of slices that find their own patient again: chance, or the split gives identity away.
 
@@ -107,11 +107,12 @@ def score_labels(
     np.add.at(counts, (owners, answers), 1)  # slices of a patient that look like another
     totals = counts.sum(axis=1, keepdims=True)
     weights = counts / np.maximum(totals, 1) / np.count_nonzero(totals)
-    return CHANCE + CHANCE * ((signs @ weights) * signs).sum(axis=1)  # two labels agree where their signs' product is 1
+    agreement: NDArray[np.float64] = ((signs @ weights) * signs).sum(axis=1)
+    return CHANCE + CHANCE * agreement  # two labels agree where their signs' product is 1
 
 
 def describe_recognition(canaries: list[Canary]) -> list[str]:
-    """Return one line per held-out part whose patients can be recognised from the training side."""
+    """Return one line per held-out part whose patients can be recognized from the training side."""
     return [
         f"{name_fold(one.fold)}: the permuted-label canary scores {one.accuracy:.4f} [{one.low:.4f}, {one.high:.4f}], "
         f"which excludes chance ({CHANCE}): slices of its {one.num_patients} patients find the same patient on the "

@@ -24,13 +24,13 @@ def add_noise(images: NDArray[np.float64]) -> NDArray[np.float64]:
     return images + np.random.default_rng(1).normal(0, NOISE_STD, images.shape)
 
 
-# What a copy went through, images in grey levels `(Z, 3, H, W)`. The last two show where a search for copies ends.
+# What a copy went through, images in gray levels `(Z, 3, H, W)`. The last two show where a search for copies ends.
 ALTERATIONS: dict[str, Alteration] = {
     "unchanged": lambda images: images,
-    "brighter by 20 grey levels": lambda images: images + 20,
+    "brighter by 20 gray levels": lambda images: images + 20,
     "contrast x 0.7": lambda images: 0.7 * images,
     "gamma 0.8": lambda images: 255 * (images / 255) ** 0.8,
-    f"noise of {NOISE_STD:g} grey levels": add_noise,
+    f"noise of {NOISE_STD:g} gray levels": add_noise,
     "shifted by 1 px": lambda images: np.roll(images, 1, axis=-1),
     "mirrored": lambda images: images[..., ::-1],
 }
@@ -46,7 +46,7 @@ def write_cohort_with_copies(
         slices: Folder of packed volumes; read only.
         rows: Its manifest.
         patients: Whom to copy.
-        alter: What the copies' images go through; the result is rounded and clipped to grey levels.
+        alter: What the copies' images go through; the result is rounded and clipped to gray levels.
     """
     for patient_id in rows["patient_id"].unique():
         volume_path(folder, patient_id).symlink_to(volume_path(slices, patient_id).resolve())
@@ -63,7 +63,7 @@ def copy_patient(folder: Path, slices: Path, rows: pd.DataFrame, alter: Alterati
     patient_id = volume.patient_id + COPY_SUFFIX
     patient = SourcePatient(patient_id, str(rows["institution"].iloc[0]), [SourceSlice(*part) for part in parts])
     write_volume(folder, Volume(patient_id, images, volume.masks))
-    return pd.DataFrame(describe_patient(patient, has_patient_ids=True))[MANIFEST_SCHEMA.names]
+    return pd.DataFrame(describe_patient(patient, has_patient_ids=True), columns=MANIFEST_SCHEMA.names)
 
 
 def deal_copies(splits: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -120,8 +120,7 @@ def plot_dice_by_threshold(
         lower.plot(inner["threshold"], inner[name], color=color, label=name)
     for axes in (upper, lower):
         if 0 < decision_threshold < 1:
-            name = f"chosen threshold {decision_threshold:.3g}" if axes is upper else None
-            axes.axvline(decision_threshold, color="black", linewidth=1, label=name)
+            axes.axvline(decision_threshold, color="black", linewidth=1, label=f"threshold {decision_threshold:.3g}")
         axes.set_xscale("logit")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", framealpha=0.95)

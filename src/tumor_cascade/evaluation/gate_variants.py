@@ -103,9 +103,10 @@ def compare_gates(
 
     Returns:
         Indexed by `variant`: `title`; with `_low` and `_high` beside them `auroc`, `volume_dice` and `volume_dice_gain`
-        (to no gate, paired by patient); `kept_share` (of all slices, called positive), `sensitivity`, `specificity`, `accuracy`; `num_lost_volumes` (Dice 0, or more than 0.05 below that without a gate), `lost_tumor_px` and `removed_false_px`
-        (against no gate), `skipped_share` (of all slices, not segmented), `relative_cost` (time over that of segmenting
-        every slice). What is undefined is NaN.
+        (to no gate, paired by patient); `kept_share` (of all slices, called positive), `sensitivity`, `specificity`,
+        `accuracy`; `num_lost_volumes` (Dice 0, or more than 0.05 below that without a gate), `lost_tumor_px` and
+        `removed_false_px` (against no gate), `skipped_share` (of all slices, not segmented), `relative_cost` (time over
+        that of segmenting every slice). What is undefined is NaN.
     """
     masks, owners = KeptMasks.from_table(slices), pd.factorize(slices["patient_id"], sort=True)[0]
     labels = slices["has_tumor"].to_numpy(bool)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from tumor_cascade.data.split import TEST_FOLD
+from tumor_cascade.data.split import DEVELOPMENT, TEST, TEST_FOLD
+from tumor_cascade.data.stratification import Protocol, split_slices
 from tumor_cascade.data.thumbnails import Thumbnails, find_nearest, read_thumbnails
 from tumor_cascade.data.volumes import NUM_SEQUENCES, volume_path
 from tumor_cascade.evaluation.statistics import divide
@@ -28,10 +29,35 @@ BASELINES = ("nearest_neighbor", "position", "nothing")
 NUM_POSITION_BINS = 20
 NUM_DIGITS = 6
 
+# Under a split of slices the test part counts, as published; by patient only development, out-of-fold: the test set
+# stays locked.
+SCORED_PARTITION: dict[Protocol, str] = {"patient_level": DEVELOPMENT, "slice_level": TEST}
+
 Floats = NDArray[np.float64]
+Scores = dict[str, dict[str, float | None]]
 
 
-def score_baselines(slices: Path, rows: pd.DataFrame, is_scored: NDArray[np.bool_]) -> pd.DataFrame:
+def score_protocols(
+    slices: Path, manifest: pd.DataFrame, *, seed: int, test_share: float, num_folds: int
+) -> dict[str, Scores]:
+    """Return the scores of the baselines on the same data under both protocols, see `score_baselines`.
+
+    Args:
+        slices: Folder of packed volumes.
+        manifest: One row per slice, sorted by patient and slice.
+        seed: Of both splits.
+        test_share: Of both splits.
+        num_folds: Of both splits.
+    """
+    scores = {}
+    for protocol, partition in SCORED_PARTITION.items():
+        splits = split_slices(manifest, protocol, seed=seed, test_share=test_share, num_folds=num_folds)
+        is_scored = (splits["partition"] == partition).to_numpy()
+        scores[str(protocol)] = score_baselines(slices, manifest.assign(fold=splits["fold"]), is_scored)
+    return scores
+
+
+def score_baselines(slices: Path, rows: pd.DataFrame, is_scored: NDArray[np.bool_]) -> Scores:
     """Return the scores of the baselines on some slices of a split.
 
     Args:
@@ -41,9 +67,10 @@ def score_baselines(slices: Path, rows: pd.DataFrame, is_scored: NDArray[np.bool
         is_scored: bool `(N,)`, the slices that count.
 
     Returns:
-        A row per baseline: `accuracy` and `auroc` of "does this slice show tumor", `slice_dice` (mean over tumor
-        slices), `volume_dice` (mean over patients with tumor, from their scored slices), `pixel_accuracy` (over all
-        scored slices). NaN where undefined: slices of one class only, or a baseline that draws no masks.
+        Baseline -> `accuracy` and `auroc` of "does this slice show tumor", `slice_dice` (mean over tumor slices),
+        `volume_dice` (mean over patients with tumor, from their scored slices), `pixel_accuracy` (over all scored
+        slices). None where undefined: slices of one class only, or a baseline that draws no masks. Nothing at all where a
+        fold has no other to answer from.
 
     Raises:
         DataError: A volume is missing or differs from the manifest.
@@ -55,9 +82,11 @@ def score_baselines(slices: Path, rows: pd.DataFrame, is_scored: NDArray[np.bool
     for fold in np.unique(folds[is_scored]):
         asked = rows[np.asarray(is_scored) & (folds == fold)]
         known = rows[(folds != TEST_FOLD) & (folds != fold)]
+        if known.empty:
+            return {}
         parts.append(answer_slices(slices, thumbnails, asked, known))
     answers = pd.concat(parts)
-    return pd.DataFrame({name: summarize_answers(answers, name) for name in BASELINES}).T
+    return {name: summarize_answers(answers, name) for name in BASELINES}
 
 
 def answer_slices(slices: Path, thumbnails: Thumbnails, asked: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +161,7 @@ def read_mask(slices: Path, row: Any) -> NDArray[np.uint8]:
     return np.array(volume[row.slice_index, NUM_SEQUENCES])
 
 
-def summarize_answers(answers: pd.DataFrame, baseline: str) -> dict[str, float]:
+def summarize_answers(answers: pd.DataFrame, baseline: str) -> dict[str, float | None]:
     """Return the scores of one baseline, see `score_baselines`."""
     has_tumor, score = answers["has_tumor"].to_numpy(bool), answers[f"{baseline}_score"].to_numpy(float)
     columns = ["tumor_area_px", f"{baseline}_px", f"{baseline}_hit_px", "num_px"]
@@ -146,7 +175,7 @@ def summarize_answers(answers: pd.DataFrame, baseline: str) -> dict[str, float]:
         "volume_dice": mean_of(divide(2 * volume_hits, volume_tumor + volume_px)),
         "pixel_accuracy": 1 - (tumor + px - 2 * hits).sum() / size.sum(),
     }
-    return {name: round(float(value), NUM_DIGITS) for name, value in scores.items()}
+    return {name: None if np.isnan(value) else round(float(value), NUM_DIGITS) for name, value in scores.items()}
 
 
 def mean_of(values: Floats) -> float:

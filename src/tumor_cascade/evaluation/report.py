@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tumor_cascade.evaluation.no_learning import Scores
 from tumor_cascade.evaluation.statistics import Estimate, Summary
 from tumor_cascade.evaluation.strata import name_strata, title_strata
 from tumor_cascade.params import EvaluateCascadeParams
@@ -28,6 +29,7 @@ class ReportContext:
         content_id: Of this evaluation.
         gate_threshold: Of the cascade; 0: no gate.
         decision_threshold: Of the cascade.
+        baselines: What no learning scores on the same slices; may be empty.
     """
 
     protocol: str
@@ -37,6 +39,7 @@ class ReportContext:
     content_id: str
     gate_threshold: float
     decision_threshold: float
+    baselines: Scores
 
 
 def render_report(

@@ -84,6 +84,10 @@ def score_volume(
         }
     )[is_scored]
     lesions = {"num_lesions": np.nan}
+    if prediction.mask_probabilities is not None:  # sums of probabilities, for soft indices
+        soft = prediction.mask_probabilities[is_scored].astype(np.float64)
+        slices["segmenter_soft_px"] = soft.sum(axis=(1, 2))
+        slices["segmenter_soft_hit_px"] = (soft * truth[is_scored]).sum(axis=(1, 2))
     for model, mask in masks.items():
         scores = score_slices(truth[is_scored], mask[is_scored], params.surface_tolerances_px).add_prefix(f"{model}_")
         slices = slices.join(scores.set_index(slices.index))

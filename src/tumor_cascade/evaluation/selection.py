@@ -1,13 +1,14 @@
 """Who is scored by which networks: the locked test set by all, or each development patient by those of its fold."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from tumor_cascade.data.split import DEVELOPMENT, TEST
 from tumor_cascade.errors import DataError
+from tumor_cascade.evaluation.no_learning import Scores
 from tumor_cascade.models.cascade import Cascade
 from tumor_cascade.models.decision import CascadeSettings
 from tumor_cascade.network_folder import hash_patient
@@ -34,6 +35,7 @@ class Cohort:
         scope: Who these patients are, in words.
         protocol: How they were kept apart from training.
         is_leaky: Whether they were not.
+        baselines: What no learning scores on the same slices, see `score_baselines`; empty without a training side.
     """
 
     parts: list[tuple[Cascade, pd.DataFrame]]
@@ -42,6 +44,7 @@ class Cohort:
     scope: str
     protocol: str
     is_leaky: bool
+    baselines: Scores = field(default_factory=dict)
 
 
 def select_test(cascade: Path, rows: pd.DataFrame, protocol: str, is_leaky: bool) -> Cohort:

@@ -62,12 +62,13 @@ def score_volume(
     """
     assert volume.masks is not None
     truth, axes = volume.masks.astype(bool), (1, 2)
+    tumor_px = truth.sum(axis=axes)
     prediction = cascade.predict_volume(volume.images, is_every_slice_segmented=True)
     assert prediction.mask_probabilities is not None
     masks = [cascade.postprocess(prediction.mask_probabilities >= value) for value in mask_thresholds]
     table = rows[IDENTITY].assign(
-        has_tumor=truth.any(axis=axes),
-        tumor_px=truth.sum(axis=axes),
+        has_tumor=tumor_px > 0,
+        tumor_px=tumor_px,
         classifier_logit=prediction.classifier_logits,
         segmenter_score=prediction.segmenter_scores,
     )

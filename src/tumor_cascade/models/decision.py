@@ -108,7 +108,9 @@ def smooth_scores(scores: Floats, width: float) -> NDArray[np.float64]:
     # Divided by the weights inside the volume and known, so that no value from outside is made up.
     totals = gaussian_filter1d(np.where(is_known, values, 0.0), width, mode="constant")
     weights = gaussian_filter1d(is_known.astype(np.float64), width, mode="constant")
-    return np.divide(totals, weights, out=np.full_like(values, np.nan), where=is_known)
+    smoothed = np.full_like(values, np.nan)
+    np.divide(totals, weights, out=smoothed, where=is_known)
+    return smoothed
 
 
 def calibrate_logits(logits: Floats, temperature: float) -> NDArray[np.float32]:

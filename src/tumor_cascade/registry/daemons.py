@@ -73,8 +73,8 @@ def start_daemon(daemon: Daemon, folder: Path, timeout_s: float) -> bool:
             if is_new:
                 stop_daemon(daemon.name, daemon.stop_signal, folder, timeout_s=10)
             reason = "ended at once" if has_ended else f"did not answer within {timeout_s:g} s"
-            raise ServiceError(f"{daemon.name} {reason}; the end of {_log_path(daemon.name, folder)}:\n"
-                               f"{_read_tail(_log_path(daemon.name, folder))}")  # fmt: skip
+            log = _log_path(daemon.name, folder)
+            raise ServiceError(f"{daemon.name} {reason}; the end of {log}:\n{_read_tail(log)}")
         time.sleep(POLL_S)
     return is_new
 
@@ -86,7 +86,7 @@ def _spawn(daemon: Daemon, folder: Path) -> psutil.Process:
         started = subprocess.Popen(
             daemon.command,
             env={**os.environ, **daemon.environment},
-            cwd="/",
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -147,8 +147,10 @@ def check_ports(daemon: Daemon) -> None:
             except OSError:
                 taken.append(str(port))
     if taken:
-        raise ServiceError(f"{daemon.name}: port {', '.join(taken)} on 127.0.0.1 is taken; stop what uses it, or set "
-                           "another one (`tumor-cascade services --help` names the settings).")  # fmt: skip
+        raise ServiceError(
+            f"{daemon.name}: port {', '.join(taken)} on 127.0.0.1 is taken; stop what uses it, or choose another "
+            "(`tumor-cascade services --help` names the settings)."
+        )
 
 
 def _record_path(name: str, folder: Path) -> Path:

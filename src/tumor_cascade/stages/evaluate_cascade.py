@@ -1,5 +1,6 @@
 """`evaluate_cascade`: scores the product on patients that it has not learned from; intervals, pictures, a report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tumor_cascade.evaluation.cohort import Evaluation, evaluate_volumes, join_e
 from tumor_cascade.evaluation.detection import bin_probabilities, tabulate_classes, trace_precision_recall, trace_roc
 from tumor_cascade.evaluation.gate import trace_thresholds
 from tumor_cascade.evaluation.metrics import flatten_summary, list_estimates, summarize_evaluation
+from tumor_cascade.evaluation.no_learning import score_baselines
 from tumor_cascade.evaluation.report import ReportContext, render_report
 from tumor_cascade.evaluation.selection import Cohort, select_out_of_fold, select_test
 from tumor_cascade.params import EvaluateCascadeParams
@@ -53,6 +55,9 @@ def evaluate_cascade(
     facts, rows = read_split_facts(splits), read_rows(manifest, splits)
     select = select_test if params.partition == "test" else select_out_of_fold
     cohort = select(cascade, rows, facts["protocol"], facts["is_leaky"])
+    is_scored = pd.concat([part["is_scored"] for _, part in cohort.parts]).reindex(rows.index, fill_value=False)
+    check_rows(rows[is_scored])
+    cohort = replace(cohort, baselines=score_baselines(slices, rows, is_scored.to_numpy(bool)))
     evaluate_cohort(params, cohort, slices=slices, out_report=out_report, out_metrics=out_metrics, content=content)
 
 
@@ -101,6 +106,7 @@ def evaluate_cohort(
         content_id=content["content_id"],
         gate_threshold=settings.gate_threshold,
         decision_threshold=settings.decision_threshold,
+        baselines=cohort.baselines,
     )
     decisions = evaluation.slices[["has_tumor", "is_positive"]].to_numpy(bool).T
     html = render_report(context, summary, tabulate_classes(*decisions), evaluation.patients, figures, params)
@@ -115,7 +121,13 @@ def evaluate_cohort(
         write_json(folder / "estimates.json", list_estimates(summary, cohort.split))
         write_json(folder / "content.json", {**content, **marks, "scope": cohort.scope})
     leak = {f"cascade/{cohort.split}_is_leaky": int(cohort.is_leaky)}
-    write_json(out_metrics, {**flatten_summary(summary, cohort.split), **leak})
+    no_learning = {
+        f"{name}/{cohort.split}_{metric}": value
+        for name, scores in cohort.baselines.items()
+        for metric, value in scores.items()
+        if value is not None
+    }
+    write_json(out_metrics, {**flatten_summary(summary, cohort.split), **leak, **no_learning})
 
 
 def check_rows(rows: pd.DataFrame) -> pd.DataFrame:

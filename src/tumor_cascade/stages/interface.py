@@ -41,12 +41,12 @@ INTERFACES = {
         "Train the ResUNet: where is the tumor?", DATA, ("segmenter", "report", "metrics"), has_fold=True
     ),
     "assemble_cascade": StageInterface(
-        "Calibrate on validation patients and pack both networks into one product.",
+        "Choose gate and thresholds on validation patients and pack both networks into one product.",
         ("classifier", "segmenter", *DATA),
         ("cascade", "report", "metrics"),
     ),
     "evaluate_cascade": StageInterface(
-        "Score the product on the locked test set, with intervals and pictures.",
+        "Score the product on patients that it has not learned from, with intervals and pictures.",
         ("cascade", *DATA),
         ("report", "metrics"),
     ),

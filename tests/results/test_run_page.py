@@ -10,7 +10,8 @@ from tumor_cascade.configuration import configure
 from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES
-from tumor_cascade.results import CONTENT_FILES, FIGURES, README_MARKS, find_stale_results, publish_results
+from tumor_cascade.results.catalog import README_MARKS, find_stale_results, redraw_table
+from tumor_cascade.results.run_page import CONTENT_FILES, FIGURES, publish_results
 from tumor_cascade.storage import hash_file, write_json
 
 METRICS = {
@@ -43,14 +44,18 @@ def run(tmp_path: Path) -> dict[str, Any]:
     for figure in FIGURES:
         (figures / f"{figure}.png").write_bytes(b"png")
     write_json(artifacts / "evaluate_cascade" / "metrics.json", METRICS)
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n" + "\nold table\n".join(README_MARKS) + "\nafter\n")
     return {
         "artifacts": artifacts,
         "params_path": tmp_path / "params.yaml",
         "out_dir": tmp_path / "docs",
-        "readme": readme,
     }
+
+
+def redraw(run: dict[str, Any]) -> str:
+    readme: Path = run["out_dir"] / "README.md"
+    readme.write_text("before\n" + "\nold table\n".join(README_MARKS) + "\nafter\n")
+    redraw_table(readme, run["out_dir"])
+    return readme.read_text()
 
 
 def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
@@ -60,11 +65,20 @@ def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
     assert "`content_id` `c0ffeec0ffeec0ff`" in page
     assert "4 patients, 60 slices, 22 with tumor" in page
     assert "generated phantoms" in page
-    readme = run["readme"].read_text()
+    readme = redraw(run)
     assert "old table" not in readme
     assert readme.startswith("before\n") and readme.endswith("\nafter\n")
-    assert "0.766 [0.661, 0.854] | 0.700 | 0.900 | - |" in readme
+    assert "| 4 patients, test | 0.766 [0.661, 0.854] | 0.700 | 0.900 | - |" in readme
     assert find_stale_results(run["out_dir"]) == []
+
+
+def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:
+    metrics = {name.replace("/test_", "/oof_"): value for name, value in METRICS.items()}
+    write_json(run["artifacts"] / "evaluate_cascade" / "metrics.json", metrics)
+    page = publish_results("smoke", **run).read_text()
+    assert "Development patients, out of fold: 4 patients" in page
+    assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
+    assert "| 4 patients, out of fold | 0.766" in redraw(run)
 
 
 @pytest.mark.parametrize(

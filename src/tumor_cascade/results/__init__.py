@@ -1,0 +1,1 @@
+"""Result pages: what runs have found, what made them, and which are out of date."""

@@ -1,0 +1,180 @@
+"""The ladder's page: what each single change of the recipe was worth, out-of-fold, paired by patient."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from tumor_cascade.evaluation.figures import BLUE, ORANGE, render_png
+from tumor_cascade.evaluation.kept_masks import KeptMasks
+from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Floats, auroc_of, mean_of
+from tumor_cascade.params import EvaluateCascadeParams
+from tumor_cascade.results.ladder import Ladder, Row, Workplace, read_ladder, read_slices
+from tumor_cascade.results.pages import CREDITS, describe_making, render_markdown, write_page
+
+NAME = "ladder"
+TEMPLATE = "ladder_page.md.j2"
+RUN_COMMAND, COMMAND = "tumor-cascade ladder run", "tumor-cascade ladder publish"
+MODULES = ("split_data", "train_classifier", "train_segmenter", "assemble_cascade")
+
+
+def publish_ladder(artifacts: Path, out_dir: Path) -> Path:
+    """Judge all rows that have been run and write the page; return its path.
+
+    Args:
+        artifacts: Outputs of the pipeline, with the ladder's own beside them.
+        out_dir: Folder of result pages.
+
+    Raises:
+        DataError: The data have not been ingested.
+    """
+    ladder = read_ladder()
+    steps = measure_steps(Workplace.open(artifacts), ladder)
+    rows = [describe_row(row, steps) for row in ladder.rows]
+    params = ladder.rows[0].read_params()
+    facts = {
+        **describe_making(NAME, COMMAND, MODULES),
+        "run_command": RUN_COMMAND,
+        "preset": ladder.rows[-1].preset,
+        "folds": ladder.folds,
+        "input_size_px": ladder.rows[1].read_params().train_segmenter.input_size_px,
+        "rows": rows,
+    }
+    table, credit = "\n".join(tabulate_ladder(rows)), CREDITS[params.ingest_data.source]
+    page = render_markdown(TEMPLATE, **facts, table=table, credit=credit)
+    return write_page(out_dir, facts, page, {"ladder": render_png(plot_ladder(rows))})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A row that has been run.
+
+    Attributes:
+        patients: Ids in sorted order.
+        cascade_dice: Volume Dice per patient, `(P,)`.
+        segmenter_dice: The same without a gate, `(P,)`.
+        clean_share: Of tumor-free slices, those that the segmenter alone leaves empty.
+        bootstrap: Resamples of these patients.
+        segmenter_auroc: Of the segmenter's own slice score.
+    """
+
+    patients: tuple[str, ...]
+    cascade_dice: Floats
+    segmenter_dice: Floats
+    clean_share: float
+    segmenter_auroc: Estimate
+    bootstrap: Bootstrap
+
+
+def measure_step(slices: pd.DataFrame, params: EvaluateCascadeParams) -> Step:
+    """Return a row's scores from its per-slice table."""
+    masks, labels = KeptMasks.from_table(slices), slices["has_tumor"].to_numpy(bool)
+    owners, patients = pd.factorize(slices["patient_id"], sort=True)
+    bootstrap = Bootstrap(
+        len(patients), num_resamples=params.num_bootstrap, confidence=params.confidence, seed=params.seed
+    )
+    return Step(
+        patients=tuple(patients),
+        cascade_dice=masks.measure_dice(slices["is_positive"].to_numpy(bool)),
+        segmenter_dice=masks.measure_dice(np.ones_like(labels)),
+        clean_share=float((slices["segmenter_px"].to_numpy()[~labels] == 0).mean()),
+        segmenter_auroc=bootstrap.estimate(auroc_of(slices["segmenter_score"], labels, owners)),
+        bootstrap=bootstrap,
+    )
+
+
+def measure_steps(workplace: Workplace, ladder: Ladder) -> dict[str, Step]:
+    """Return the steps that have been run, by row."""
+    steps = {}
+    for row in ladder.rows:
+        slices = read_slices(workplace, row)
+        if slices is not None:
+            steps[row.name] = measure_step(slices, row.read_params().evaluate_cascade)
+    return steps
+
+
+def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
+    """Return a row of the table as plain values; without scores where it has not been run.
+
+    The differences are to the row that it changes, paired by patient; there is none to another split.
+    """
+    facts: dict[str, Any] = {
+        "name": row.name,
+        "title": row.title,
+        "base": row.base,
+        "is_branch": row.is_branch,
+        "preset": row.preset,
+        "changes": row.changes,
+        "is_run": row.name in steps,
+    }
+    step, base = steps.get(row.name), steps.get(row.base or "")
+    if step is None:
+        return facts
+    estimates = {
+        "volume_dice": step.bootstrap.estimate(mean_of(step.cascade_dice)),
+        "ungated_volume_dice": step.bootstrap.estimate(mean_of(step.segmenter_dice)),
+        "segmenter_auroc": step.segmenter_auroc,
+    }
+    if base is not None and base.patients == step.patients:
+        gain, ungated = step.cascade_dice - base.cascade_dice, step.segmenter_dice - base.segmenter_dice
+        estimates["gain"] = step.bootstrap.estimate(mean_of(gain))
+        estimates["ungated_gain"] = step.bootstrap.estimate(mean_of(ungated))
+    flat = {name: [value.value, value.low, value.high] for name, value in estimates.items()}
+    return {**facts, **flat, "num_patients": len(step.patients), "clean_share": step.clean_share}
+
+
+def tabulate_ladder(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of the Markdown table."""
+    lines = [
+        "| change | volume Dice | gain | without a gate | gain | tumor-free slices left empty without a gate | "
+        "slice AUROC of the segmenter |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        title = row["title"] + (f" (on `{row['base']}`)" if row["is_branch"] else "")
+        if not row["is_run"]:
+            lines.append(f"| {title} | not run | | | | | |")
+            continue
+        cells = [
+            show(row["volume_dice"]),
+            show(row.get("gain"), is_signed=True),
+            show(row["ungated_volume_dice"]),
+            show(row.get("ungated_gain"), is_signed=True),
+            f"{row['clean_share']:.1%}",
+            show(row["segmenter_auroc"]),
+        ]
+        lines.append(f"| {' | '.join([title, *cells])} |")
+    return lines
+
+
+def show(values: list[float | None] | None, *, is_signed: bool = False) -> str:
+    """Return a value with its interval; a dash where there is none."""
+    if values is None or values[0] is None:
+        return "-"
+    sign = "+" if is_signed else ""
+    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"
+
+
+def plot_ladder(rows: list[dict[str, Any]]) -> Figure:
+    """Return volume Dice with intervals, with and without a gate, a line per row that has been run."""
+    run = [row for row in rows if row["is_run"]]
+    figure = Figure(figsize=(9, 1.2 + 0.5 * len(run)), layout="constrained")
+    axes = figure.subplots()
+    for key, label, color, shift in (
+        ("ungated_volume_dice", "Segmenter without a gate", ORANGE, 0.12),
+        ("volume_dice", "Cascade", BLUE, -0.12),
+    ):
+        values = np.array([row[key] for row in run], dtype=float)  # (R, 3): value, low, high
+        height = np.arange(len(run)) + shift
+        errors = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
+        axes.errorbar(values[:, 0], height, xerr=errors, fmt="o", color=color, capsize=3, label=label)
+    axes.set(
+        yticks=range(len(run)), yticklabels=[row["title"] for row in run], xlabel="Volume Dice, mean over patients"
+    )
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(frameon=False, loc="lower left")
+    return figure

@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tumor_cascade.configuration import build_preset
+from tumor_cascade.errors import DataError, ParamsError
+from tumor_cascade.params import parse_params
+from tumor_cascade.results.ladder import LADDER_PATH, Ladder, Workplace, climb, is_trained, read_ladder, read_slices
+from tumor_cascade.results.ladder_page import describe_row, measure_step, measure_steps, plot_ladder, tabulate_ladder
+from tumor_cascade.stages.ingest_data import ingest_data
+
+# Two folds of a phantom that trains in seconds; the rows differ in the segmenter alone.
+TINY = """
+preset: smoke
+folds: [0, 1]
+start:
+  ingest_data.phantom.num_patients: 8
+  ingest_data.phantom.num_slices: 8
+  split_data.num_folds: 2
+  train_classifier.max_epochs: 1
+  train_segmenter.max_epochs: 1
+  train_segmenter.widths: [4, 8, 8, 8]
+  train_segmenter.training_slices: positive
+  evaluate_cascade.num_bootstrap: 200
+rows:
+  - name: first
+    title: First
+  - name: all_slices
+    title: All slices
+    changes:
+      train_segmenter.training_slices: all
+  - name: thresholds
+    title: Thresholds
+    changes:
+      assemble_cascade.mask_thresholds: [0.1, 0.5]
+  - name: branch
+    title: Branch
+    on: first
+    is_further: true
+    changes:
+      train_segmenter.max_epochs: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Ladder:
+    path = tmp_path_factory.mktemp("ladder") / "ladder.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return read_ladder(path)
+
+
+@pytest.fixture(scope="module")
+def climbed(tiny: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    folder = tmp_path_factory.mktemp("climb")
+    params = tiny.rows[0].read_params()
+    ingested = folder / "artifacts" / "ingest_data"
+    ingest_data(
+        params.ingest_data,
+        raw=folder,
+        out_slices=ingested / "slices",
+        out_manifest=ingested / "manifest.parquet",
+    )
+    workplace = Workplace.open(folder / "artifacts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUMOR_CASCADE_CHECKPOINTS", str(folder / "checkpoints"))
+        patch.setenv("TUMOR_CASCADE_NUM_THREADS", "1")
+        done = [(row.name, fold) for row, fold in climb(workplace, tiny.select((), has_further=False), [0, 1])]
+    assert done == [(name, fold) for name in ("first", "all_slices", "thresholds") for fold in (0, 1)]
+    return workplace
+
+
+def test_read_ladder__every_row_is_a_preset_with_valid_params() -> None:
+    ladder = read_ladder()
+    names = [row.name for row in ladder.rows]
+    assert names[:2] == ["study", "patient_split"] and len(set(names)) == len(names)
+    for row in ladder.rows:
+        row.read_params()
+
+
+def test_read_ladder__a_row_is_its_base_and_its_own_changes() -> None:
+    rows = {row.name: row for row in read_ladder().rows}
+    for row in rows.values():
+        if row.base is None:
+            continue
+        base = rows[row.base]
+        before = dict(override.split("=", 1) for override in base.overrides)
+        after = dict(override.split("=", 1) for override in row.overrides)
+        assert after == before | {key: str(value) for key, value in row.changes.items()}, row.name
+        assert row.changes and all(before.get(key) != str(value) for key, value in row.changes.items()), row.name
+
+
+def test_read_ladder__starts_from_the_studys_segmenter() -> None:
+    study, start = (row.read_params() for row in read_ladder().rows[:2])
+    assert (study.split_data.protocol, start.split_data.protocol) == ("slice_level", "patient_level")
+    # What follows from the split and the budget; the study's own page trains as it did, to the loss.
+    but = {"precision", "monitor", "max_epochs", "early_stopping_patience"}
+    assert study.train_segmenter.model_dump(exclude=but) == start.train_segmenter.model_dump(exclude=but)
+
+
+def test_select__an_unknown_row_is_named(tiny: Ladder) -> None:
+    with pytest.raises(ParamsError, match="ladder row second is unknown; must be one of first, all_slices"):
+        tiny.select(("second",), has_further=False)
+    assert [row.name for row in tiny.select((), has_further=True)][-1] == "branch"
+
+
+def test_open__data_that_were_not_ingested(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no manifest; put the data into data/raw and run `dvc repro"):
+        Workplace.open(tmp_path)
+
+
+def test_climb__rows_share_what_they_have_in_common(climbed: Workplace) -> None:
+    count = {stage: len(list((climbed.folder / stage).glob("[!.]*"))) for stage in ("split_data", "train_classifier")}
+    assert count == {"split_data": 1, "train_classifier": 1}
+    assert len(list((climbed.folder / "train_segmenter").glob("[!.]*"))) == 2  # thresholds retrain nothing
+    assert len(list((climbed.folder / "assemble_cascade").glob("[!.]*"))) == 3
+
+
+def test_climb__a_second_climb_runs_nothing(tiny: Ladder, climbed: Workplace) -> None:
+    def list_files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in climbed.folder.rglob("*.json")}
+
+    before = list_files()
+    assert len(list(climb(climbed, tiny.select((), has_further=False), [0, 1]))) == 6
+    assert list_files() == before
+
+
+def test_read_slices__out_of_fold_scores_of_all_development_patients(tiny: Ladder, climbed: Workplace) -> None:
+    slices = read_slices(climbed, tiny.rows[0])
+    assert slices is not None and slices["patient_id"].nunique() == 6  # 8 patients, a quarter locked away
+    assert read_slices(climbed, tiny.rows[3]) is None and not is_trained(climbed, tiny.rows[3].read_params())
+
+
+def test_page__marks_what_has_not_been_run_and_pairs_the_rest(tiny: Ladder, climbed: Workplace) -> None:
+    steps = measure_steps(climbed, tiny)
+    rows = [describe_row(row, steps) for row in tiny.rows]
+    table = tabulate_ladder(rows)
+    assert len(table) == 6 and "| Branch (on `first`) | not run |" in table[-1]
+    assert "gain" not in rows[0] and len(rows[1]["gain"]) == 3
+    difference = (steps["all_slices"].segmenter_dice - steps["first"].segmenter_dice).mean()
+    assert rows[1]["ungated_gain"][0] == pytest.approx(difference)
+    assert plot_ladder(rows).axes
+    json.dumps(rows)
+
+
+def test_measure_step__counts_by_hand() -> None:
+    # p: tumor 10 px, marked 10 of which 5 hit, kept: Dice 2*5/20; q: one kept slice with 4 of 4, one false slice of 4
+    # px that the gate removes: with the gate 2*4/8, without it 2*4/12. Tumor-free slices: q's second only, not empty.
+    slices = pd.DataFrame(
+        {
+            "patient_id": ["p", "q", "q"],
+            "has_tumor": [True, True, False],
+            "tumor_px": [10, 4, 0],
+            "segmenter_px": [10, 4, 4],
+            "segmenter_hit_px": [5, 4, 0],
+            "segmenter_score": [1.0, 2.0, 0.0],
+            "is_positive": [True, True, False],
+        }
+    )
+    params = parse_params(build_preset("smoke"), "smoke").evaluate_cascade
+    step = measure_step(slices, params)
+    assert step.cascade_dice.tolist() == [0.5, 1.0]
+    assert step.segmenter_dice.tolist() == pytest.approx([0.5, 2 / 3])
+    assert (step.clean_share, step.segmenter_auroc.value) == (0.0, 1.0)
+
+
+def test_ladder_file__stands_beside_its_module() -> None:
+    assert LADDER_PATH.is_file()
