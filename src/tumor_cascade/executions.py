@@ -1,7 +1,7 @@
 """Records of executed stages: facts that are no part of any artifact, for trackers; and trackers beside a stage.
 
 `runs/<stage>/<content_id>.json` says when and where an output was made and from which commit. While a stage runs, its
-record is `runs/<stage>/running-<pid>.json`. Nothing in here may delay or fail a stage: what goes wrong becomes a warning.
+record is `runs/<stage>/running-<pid>.json`. Nothing in here may fail a stage: what goes wrong becomes a warning.
 """
 
 import contextlib

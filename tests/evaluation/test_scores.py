@@ -39,6 +39,16 @@ def test_score_volume__slices_that_do_not_count() -> None:
     assert np.isnan(list(lesions.values())).all()
 
 
+def test_score_volume__sums_of_probabilities() -> None:
+    truth = draw_squares([4, 0])  # 16 px of tumor in the first slice
+    prediction = make_prediction([0.9, 0.9], truth)
+    assert prediction.mask_probabilities is not None
+    prediction.mask_probabilities[:] = 0.25
+    slices, _ = score_volume(truth, prediction, np.ones(2, bool), PARAMS)
+    assert slices["segmenter_soft_px"].tolist() == [truth[0].size / 4] * 2
+    assert slices["segmenter_soft_hit_px"].tolist() == [4.0, 0.0]  # a quarter of the 16 tumor px
+
+
 def test_score_volume__needs_every_slice_segmented() -> None:
     truth = draw_squares([5])
     cut = replace(make_prediction([1.0], truth), segmenter_masks=None)

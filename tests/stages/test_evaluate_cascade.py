@@ -16,6 +16,7 @@ from tumor_cascade.data.manifest import read_manifest, write_manifest
 from tumor_cascade.data.split import write_splits
 from tumor_cascade.data.volumes import read_volume
 from tumor_cascade.errors import DataError
+from tumor_cascade.evaluation.no_learning import score_baselines
 from tumor_cascade.evaluation.selection import Cohort
 from tumor_cascade.product import load_cascade
 from tumor_cascade.stages.evaluate_cascade import evaluate_cascade, evaluate_cohort
@@ -100,6 +101,19 @@ def test_evaluate_cascade__numbers_of_the_test_patients(data: Path, run_dir: Pat
     assert metrics["cascade/test_num_slices"] == 20
     assert metrics["cascade/test_num_tumor_slices"] == 6
     assert metrics["cascade/test_is_leaky"] == 0
+
+
+def test_evaluate_cascade__what_no_learning_scores_stands_beside(data: Path, run_dir: Path) -> None:
+    rows = read_manifest(data / "manifest.parquet")
+    is_test = select_patients(rows).to_numpy()
+    scores = score_baselines(data / "slices", rows.assign(fold=np.where(is_test, -1, 0)), is_test)
+    metrics = read_metrics(run_dir)
+    assert metrics["nothing/test_accuracy"] == 0.7  # 6 of 20 slices show tumor
+    assert metrics["nearest_neighbor/test_volume_dice"] == scores["nearest_neighbor"]["volume_dice"]
+    assert metrics["position/test_auroc"] == scores["position"]["auroc"]
+    html = (run_dir / "report" / "report.html").read_text()
+    assert "what no learning at all scores on the same slices" in html
+    assert f"<td>{scores['position']['auroc']:.3f}</td>" in html
 
 
 def test_evaluate_cascade__what_it_writes(run_dir: Path) -> None:

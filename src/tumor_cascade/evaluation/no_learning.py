@@ -69,8 +69,8 @@ def score_baselines(slices: Path, rows: pd.DataFrame, is_scored: NDArray[np.bool
     Returns:
         Baseline -> `accuracy` and `auroc` of "does this slice show tumor", `slice_dice` (mean over tumor slices),
         `volume_dice` (mean over patients with tumor, from their scored slices), `pixel_accuracy` (over all scored
-        slices). None where undefined: slices of one class only, or a baseline that draws no masks. Nothing at all where a
-        fold has no other to answer from.
+        slices). None where undefined: slices of one class only, or a baseline that draws no masks. Nothing at all
+        where a fold has no other to answer from.
 
     Raises:
         DataError: A volume is missing or differs from the manifest.

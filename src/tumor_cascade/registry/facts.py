@@ -23,7 +23,7 @@ SHORT = 8
 
 def name_run(stage: str, fold: int | None, content_id: str) -> str:
     """Return the name of a stage's run, which tells it from its likes in a comparison."""
-    return " ".join([stage, *([] if fold is None else [f"fold {fold}"]), content_id[:SHORT]])
+    return " ".join([stage, content_id[:SHORT], *([] if fold is None else [f"fold {fold}"])])
 
 
 def describe_output(output: StageOutput) -> RunFacts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-MAX_HEADLINES = 12
+MAX_HEADLINES, NUM_DIGITS = 12, 6
 # Per stage: which keys of metrics.json, in order. `{split}` is the part of the data that was scored.
 HEADLINES = {
     "ingest_data": (),
@@ -69,7 +69,8 @@ def read_headlines(stage: str, metrics_path: Path) -> dict[str, float]:
         return {}
     splits = [match[1] for key in metrics if (match := re.fullmatch(r"cascade/(\w+)_num_patients", key))]
     keys = [key.format(split=splits[0] if splits else "") for key in HEADLINES[stage]]
-    return {name_metric(stage, key): float(metrics[key]) for key in keys if metrics.get(key) is not None}
+    found = {name_metric(stage, key): metrics[key] for key in keys if metrics.get(key) is not None}
+    return {key: round(float(value), NUM_DIGITS) for key, value in found.items()}
 
 
 def name_metric(stage: str, key: str) -> str:

@@ -31,7 +31,3 @@ def describe_stages(client: "MlflowClient", parent: "Run", contents: Iterable[Ma
 def link_run(run: "Run") -> str:
     """Return the address of a run inside MLflow's pages."""
     return f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-
-
-def write_views(client: "MlflowClient", experiment_id: str) -> None:
-    """Keep prepared views of the run list in the experiment."""

@@ -121,32 +121,29 @@ def read_lineage(execution: Execution) -> list[dict[str, Any]]:
 
 
 def select_current(outputs: list[StageOutput]) -> list[StageOutput]:
-    """Return the outputs that fit together: a stage whose inputs have been made anew since is left out.
+    """Return the outputs that fit together: what stems from inputs that have been made anew since is left out.
 
     Args:
         outputs: In the order of the stages, as `read_outputs` returns them.
     """
     current: list[StageOutput] = []
-    digests: dict[str, str] = {}
+    digests: dict[str, str | None] = {}
     for output in outputs:
-        known = {noun: digest for noun, digest in output.content["inputs"].items() if noun in digests}
-        if any(digests[noun] != digest for noun, digest in known.items()):
-            continue
-        current.append(output)
-        digests |= _hash_outputs(output)
+        inputs = output.content["inputs"]
+        is_current = all(digests.get(noun, digest) == digest for noun, digest in inputs.items())
+        if is_current:
+            current.append(output)
+        digests |= {noun: hash_path(path) if is_current else None for noun, path in _list_products(output).items()}
     return current
 
 
-def _hash_outputs(output: StageOutput) -> dict[str, str]:
-    """Return the digests of what later stages read, under the nouns by which their content.json names them."""
-    if output.stage == "ingest_data":
-        return {noun: hash_path(output.paths[noun]) for noun in ("manifest", "slices") if noun in output.paths}
-    if output.stage == "split_data":
-        return {"splits": hash_path(output.paths["splits"])}
+def _list_products(output: StageOutput) -> dict[str, Path]:
+    """Return what later stages read, under the nouns by which their content.json names it."""
     if output.fold is not None:
         noun = CONTENT_NOUNS[output.stage]
-        return {f"{noun}s/fold-{output.fold}": hash_path(output.paths[noun])}
-    return {"cascade": hash_path(output.paths["cascade"])} if output.stage == "assemble_cascade" else {}
+        return {f"{noun}s/fold-{output.fold}": output.paths[noun]}
+    nouns = {"ingest_data": ("manifest", "slices"), "split_data": ("splits",), "assemble_cascade": ("cascade",)}
+    return {noun: output.paths[noun] for noun in nouns.get(output.stage, ()) if noun in output.paths}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The one place where MLflow runs are found, adopted or made: one run per content, whoever asks and how often.
 
 MLflow knows no compare-and-create, so two trackers can make a run at the same moment. Each looks again after making one
-and all agree on the same (the smallest id); the others are deleted, and who was writing to them finds the right one next
-time.
+and all agree on the same (the smallest id); the others are deleted, and who was writing to them finds the right one at
+the next try.
 """
 
 from collections.abc import Mapping

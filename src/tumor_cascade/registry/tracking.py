@@ -1,7 +1,7 @@
 """Projects what stages have written into MLflow: one parent run per pipeline, one child per stage and fold.
 
-Everything shown comes from files; every call writes only what is missing. So it may be repeated, interrupted, done twice
-at once, or done after the server has been away: the end is the same.
+Everything shown comes from files, and every call writes only what is missing. So it may be repeated, interrupted, done
+twice at once, or done after the server has been away: the end is the same.
 """
 
 import os
@@ -17,12 +17,13 @@ from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.executions import Execution, read_execution
 from tumor_cascade.recipe import Recipe
 from tumor_cascade.registry.client import TrackingError, connect
-from tumor_cascade.registry.facts import describe_output, describe_pipeline, describe_running, name_run
-from tumor_cascade.registry.notes import describe_stages, write_views
+from tumor_cascade.registry.facts import describe_output, describe_pipeline, describe_running, get_end, name_run
+from tumor_cascade.registry.notes import describe_stages
 from tumor_cascade.registry.outputs import StageOutput, read_executed, read_lineage, read_outputs, select_current
 from tumor_cascade.registry.progress import find_progress, find_running
 from tumor_cascade.registry.projection import NOTE_TAG, project
 from tumor_cascade.registry.runs import CONTENT_TAG, PIPELINE, STAGE_TAG, find_injected, find_or_make
+from tumor_cascade.registry.views import write_views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -132,7 +133,7 @@ def _track_output(
 ) -> "Run":
     progress = find_progress(output.stage, output.content_id) if output.fold is not None else None
     starts = [*([progress.started] if progress else []), *([output.execution.started] if output.execution else [])]
-    started = int(min(starts, default=time.time()) * 1000)
+    started = int(min(starts) * 1000) if starts else get_end(output)
     tags = {CONTENT_TAG: output.content_id, STAGE_TAG: output.stage}
     name = name_run(output.stage, output.fold, output.content_id)
     run = find_or_make(client, tags, name, started, parent=parent, injected=injected)
