@@ -10,7 +10,7 @@ import click
 from tumor_cascade import __version__, params
 from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option
 from tumor_cascade.errors import TumorCascadeError
-from tumor_cascade.executions import record_execution
+from tumor_cascade.registry.executions import record_execution
 from tumor_cascade.registry_commands import REGISTRY_COMMANDS
 from tumor_cascade.stages.interface import INTERFACES, StageInterface
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tumor_cascade.commands import ANY_PATH, format_examples, params_option
+from tumor_cascade.commands import ANY_PATH, format_examples, params_option, warn
 
 SETTINGS = (
     "Settings: TUMOR_CASCADE_MLFLOW_PORT (5000), TUMOR_CASCADE_POSTGRES_PORT (5434), TUMOR_CASCADE_S3_PORT (8333; the "
@@ -83,4 +83,61 @@ def status(data: Path) -> None:
     raise SystemExit(0 if found.is_complete() else 1)
 
 
-REGISTRY_COMMANDS = (track, services)
+artifacts_option = click.option(
+    "--artifacts", type=ANY_PATH, default="artifacts", show_default=True, help="Outputs of `dvc repro`, where they are."
+)
+
+
+@click.command(
+    short_help="Print the chain from a product to its data and check every hash.",
+    epilog=format_examples("explain champion", "explain 3", "explain artifacts/assemble_cascade/cascade"),
+)
+@click.argument("product", metavar="VERSION_OR_FOLDER")
+@artifacts_option
+def explain(product: str, artifacts: Path) -> None:
+    """Print the chain from a version of tumor-cascade, or a cascade's folder, to its data; exit 3 if it is broken.
+
+    Every hash that can be reached is computed again. `other` marks what is true but not of this checkout.
+    """
+    from tumor_cascade.registry.lineage import BrokenChainError
+    from tumor_cascade.registry.lineage import explain as list_findings
+    from tumor_cascade.registry.origin import open_product
+
+    with open_product(product) as opened:
+        findings = list(list_findings(opened, artifacts))
+    for finding in findings:
+        click.echo(finding)
+    broken = sum(finding.state == "BROKEN" for finding in findings)
+    if broken:
+        raise BrokenChainError(f"{product} is not what it says it is: {broken} of {len(findings)} lines are BROKEN.")
+
+
+@click.command(
+    short_help="Print, or run, the commands that make a product again.",
+    epilog=format_examples("reproduce champion", "reproduce champion --params", "reproduce 3 --run"),
+)
+@click.argument("product", metavar="VERSION_OR_FOLDER")
+@artifacts_option
+@click.option("--params", "is_params_wanted", is_flag=True, help="Print the params file only.")
+@click.option("--run", "is_run_wanted", is_flag=True, help="Run the commands, in a work tree under build/reproduce.")
+def reproduce(product: str, artifacts: Path, is_params_wanted: bool, is_run_wanted: bool) -> None:
+    """Print the commands that make a version of tumor-cascade, or a cascade's folder, again from the data in data/raw."""
+    from tumor_cascade.registry import reproduction
+    from tumor_cascade.registry.origin import open_product
+
+    with open_product(product) as opened:
+        origin = reproduction.find_origin(opened, artifacts)
+        if is_params_wanted:
+            click.echo(origin.render_params(), nl=False)
+            return
+        if origin.is_dirty:
+            warn(f"Made with uncommitted changes beside commit {origin.commit}: they are lost unless you have them.")
+        if not is_run_wanted:
+            for line in reproduction.list_commands(origin, product):
+                click.echo(line)
+            return
+        is_equal = reproduction.run_commands(origin, product, opened)
+    click.echo("Same bytes." if is_equal else "Same content, other bytes: floats depend on CPU or GPU and on threads.")
+
+
+REGISTRY_COMMANDS = (track, services, explain, reproduce)

@@ -7,9 +7,19 @@ import pytest
 from tumor_cascade.configuration import build_preset
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.params import parse_params
-from tumor_cascade.results.ladder import LADDER_PATH, Ladder, Workplace, climb, is_trained, read_ladder, read_slices
+from tumor_cascade.results.ladder import (
+    LADDER_PATH,
+    Ladder,
+    Workplace,
+    climb,
+    is_trained,
+    plan_training,
+    read_ladder,
+    read_slices,
+)
 from tumor_cascade.results.ladder_page import describe_row, measure_step, measure_steps, plot_ladder, tabulate_ladder
 from tumor_cascade.stages.ingest_data import ingest_data
+from tumor_cascade.storage import hash_file
 
 # Two folds of a phantom that trains in seconds; the rows differ in the segmenter alone.
 TINY = """
@@ -41,6 +51,20 @@ rows:
     is_further: true
     changes:
       train_segmenter.max_epochs: 2
+  - name: encoder
+    title: Another encoder
+    on: first
+    folds: [0]
+    is_further: true
+    changes:
+      train_classifier.network: efficientnet_lite0
+      train_segmenter.encoder: efficientnet_lite0
+      train_segmenter.widths: [4, 4, 8, 8, 8]
+  - name: from_masks
+    title: Classifier from masks
+    folds: [0]
+    start_classifier_from: encoder
+    is_further: true
 """
 
 
@@ -64,11 +88,15 @@ def climbed(tiny: Ladder, tmp_path_factory: pytest.TempPathFactory) -> Workplace
     )
     workplace = Workplace.open(folder / "artifacts")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUMOR_CASCADE_CHECKPOINTS", str(folder / "checkpoints"))
-        patch.setenv("TUMOR_CASCADE_NUM_THREADS", "1")
+        set_environment(patch, folder)
         done = [(row.name, fold) for row, fold in climb(workplace, tiny.select((), has_further=False), [0, 1])]
     assert done == [(name, fold) for name in ("first", "all_slices", "thresholds") for fold in (0, 1)]
     return workplace
+
+
+def set_environment(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.setenv("TUMOR_CASCADE_CHECKPOINTS", str(folder / "checkpoints"))
+    patch.setenv("TUMOR_CASCADE_NUM_THREADS", "1")
 
 
 def test_read_ladder__every_row_is_a_preset_with_valid_params() -> None:
@@ -88,7 +116,8 @@ def test_read_ladder__a_row_is_its_base_and_its_own_changes() -> None:
         before = dict(override.split("=", 1) for override in base.overrides)
         after = dict(override.split("=", 1) for override in row.overrides)
         assert after == before | {key: str(value) for key, value in row.changes.items()}, row.name
-        assert row.changes and all(before.get(key) != str(value) for key, value in row.changes.items()), row.name
+        assert row.changes or row.start, row.name
+        assert all(before.get(key) != str(value) for key, value in row.changes.items()), row.name
 
 
 def test_read_ladder__starts_from_the_studys_segmenter() -> None:
@@ -102,7 +131,7 @@ def test_read_ladder__starts_from_the_studys_segmenter() -> None:
 def test_select__an_unknown_row_is_named(tiny: Ladder) -> None:
     with pytest.raises(ParamsError, match="ladder row second is unknown; must be one of first, all_slices"):
         tiny.select(("second",), has_further=False)
-    assert [row.name for row in tiny.select((), has_further=True)][-1] == "branch"
+    assert [row.name for row in tiny.select((), has_further=True)][3] == "branch"
 
 
 def test_open__data_that_were_not_ingested(tmp_path: Path) -> None:
@@ -126,17 +155,31 @@ def test_climb__a_second_climb_runs_nothing(tiny: Ladder, climbed: Workplace) ->
     assert list_files() == before
 
 
+def test_climb__a_classifier_starts_from_another_rows_encoder(
+    tiny: Ladder, climbed: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, climbed.folder.parent.parent)
+    row = next(row for row in tiny.rows if row.name == "from_masks")
+    list(climb(climbed, [row], [0, 1]))
+    assert row.start is not None and row.folds == [0]
+    encoder = plan_training(climbed, row.start, "segmenter")[1] / "fold-0" / "segmenter" / "weights.safetensors"
+    trained = plan_training(climbed, row, "classifier")[1] / "fold-0" / "classifier" / "content.json"
+    params = json.loads(trained.read_text())["params"]
+    assert params["initialization_sha256"] == hash_file(encoder)
+    assert read_slices(climbed, row) is not None
+
+
 def test_read_slices__out_of_fold_scores_of_all_development_patients(tiny: Ladder, climbed: Workplace) -> None:
     slices = read_slices(climbed, tiny.rows[0])
     assert slices is not None and slices["patient_id"].nunique() == 6  # 8 patients, a quarter locked away
-    assert read_slices(climbed, tiny.rows[3]) is None and not is_trained(climbed, tiny.rows[3].read_params())
+    assert read_slices(climbed, tiny.rows[3]) is None and not is_trained(climbed, tiny.rows[3])
 
 
 def test_page__marks_what_has_not_been_run_and_pairs_the_rest(tiny: Ladder, climbed: Workplace) -> None:
     steps = measure_steps(climbed, tiny)
     rows = [describe_row(row, steps) for row in tiny.rows]
     table = tabulate_ladder(rows)
-    assert len(table) == 6 and "| Branch (on `first`) | not run |" in table[-1]
+    assert len(table) == 8 and "| Branch (on `first`) | not run |" in table[5]
     assert "gain" not in rows[0] and len(rows[1]["gain"]) == 3
     difference = (steps["all_slices"].segmenter_dice - steps["first"].segmenter_dice).mean()
     assert rows[1]["ungated_gain"][0] == pytest.approx(difference)
@@ -155,6 +198,7 @@ def test_measure_step__counts_by_hand() -> None:
             "segmenter_px": [10, 4, 4],
             "segmenter_hit_px": [5, 4, 0],
             "segmenter_score": [1.0, 2.0, 0.0],
+            "classifier_logit": [1.0, -1.0, 0.0],
             "is_positive": [True, True, False],
         }
     )
@@ -162,7 +206,7 @@ def test_measure_step__counts_by_hand() -> None:
     step = measure_step(slices, params)
     assert step.cascade_dice.tolist() == [0.5, 1.0]
     assert step.segmenter_dice.tolist() == pytest.approx([0.5, 2 / 3])
-    assert (step.clean_share, step.segmenter_auroc.value) == (0.0, 1.0)
+    assert (step.clean_share, step.segmenter_auroc.value, step.classifier_auroc.value) == (0.0, 1.0, 0.5)
 
 
 def test_ladder_file__stands_beside_its_module() -> None:

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tumor_cascade.executions import Execution
-from tumor_cascade.recipe import Recipe, get_section
 from tumor_cascade.registry.dataset import describe_dataset
+from tumor_cascade.registry.executions import Execution
 from tumor_cascade.registry.headlines import flatten, read_headlines
 from tumor_cascade.registry.outputs import PROTOCOL_FILES, StageOutput, read_json
 from tumor_cascade.registry.progress import Progress, find_progress
 from tumor_cascade.registry.projection import DatasetFacts, Point, RunFacts
+from tumor_cascade.registry.recipe import Recipe, get_section
 from tumor_cascade.storage import CONTENT_NAME
 
 CURVES = "curves"  # their metrics stand in a group of their own

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tumor_cascade.errors import DataError
-from tumor_cascade.executions import Execution, find_execution
 from tumor_cascade.params import STAGES
+from tumor_cascade.registry.executions import Execution, find_execution
 from tumor_cascade.storage import CONTENT_NAME, hash_path
 
 # The output that holds a stage's content.json; files among the outputs, which are named with a suffix.

@@ -14,14 +14,14 @@ import click
 import psutil
 
 from tumor_cascade.errors import TumorCascadeError
-from tumor_cascade.executions import Execution, read_execution
-from tumor_cascade.recipe import Recipe
 from tumor_cascade.registry.client import TrackingError, connect
+from tumor_cascade.registry.executions import Execution, read_execution
 from tumor_cascade.registry.facts import describe_output, describe_pipeline, describe_running, get_end, name_run
 from tumor_cascade.registry.notes import describe_stages
 from tumor_cascade.registry.outputs import StageOutput, read_executed, read_lineage, read_outputs, select_current
 from tumor_cascade.registry.progress import find_progress, find_running
 from tumor_cascade.registry.projection import NOTE_TAG, project
+from tumor_cascade.registry.recipe import Recipe
 from tumor_cascade.registry.runs import CONTENT_TAG, PIPELINE, STAGE_TAG, find_injected, find_or_make
 from tumor_cascade.registry.views import write_views
 

@@ -28,8 +28,8 @@ VIEWS = {
 }
 NOTE = """Views: [Pipelines]({pipelines}), [Segmenters]({segmenters}), [Classifiers]({classifiers}).
 
-One run per pipeline, named after its data and its recipe; below it one run per stage and fold. The same views stand in the
-menu *Views* at the top right.
+One run per pipeline, named after its data and its recipe; below it one run per stage and fold. The same views stand in
+the menu *Views* at the top right.
 
 Research use only: not a medical device, not for diagnosis or treatment.
 """

@@ -22,6 +22,7 @@ from tumor_cascade.params import Params, parse_params
 
 LADDER_PATH = Path(__file__).with_suffix(".yaml")
 ID_LENGTH = 16
+ROLES = ("classifier", "segmenter")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Row:
         changes: Its own, to its base.
         is_branch: Whether its base is another than the row above.
         is_further: Whether it is run only when asked for.
+        start: The row whose segmenter's encoder the classifier starts from; None for what params say.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Row:
     changes: dict[str, Any]
     is_branch: bool
     is_further: bool
+    start: "Row | None"
 
     def read_params(self) -> Params:
         """Return the row's params, checked."""
@@ -99,6 +102,7 @@ def read_ladder(path: Path = LADDER_PATH) -> Ladder:
             changes=value.get("changes", {}),
             is_branch="on" in value,
             is_further=value.get("is_further", False),
+            start=rows.get(value.get("start_classifier_from")),
         )
     return Ladder(values["folds"], tuple(rows.values()))
 
@@ -158,50 +162,55 @@ def run_stage(stage: str, params: Any, outputs: dict[str, Path], **inputs: Any) 
 
 def split(workplace: Workplace, params: Params) -> Path:
     """Return the splits of a row's params, made if need be."""
-    data = {"manifest": workplace.manifest, "slices": workplace.slices}
     root = workplace.locate("split_data", params.split_data.model_dump(), {"manifest": workplace.manifest})
     outputs = {"splits": root / "splits", "metrics": root / "metrics.json"}
-    run_stage("split_data", params.split_data, outputs, **data)
+    run_stage("split_data", params.split_data, outputs, manifest=workplace.manifest, slices=workplace.slices)
     return root / "splits"
 
 
-def train(workplace: Workplace, params: Params, role: str, fold: int) -> Path:
-    """Train one network of a row, if need be; return the folder that holds the role's folds."""
-    stage, splits = f"train_{role}", split(workplace, params)
+def plan_training(workplace: Workplace, row: Row, role: str) -> tuple[Any, Path]:
+    """Return the params section of a row's training, and the folder that holds the role's folds."""
+    params, stage = row.read_params(), f"train_{role}"
     section = getattr(params, stage)
-    root = workplace.locate(stage, section.model_dump(), {"manifest": workplace.manifest, "splits": splits})
+    if row.start is not None and role == "classifier":
+        encoders = plan_training(workplace, row.start, "segmenter")[1]
+        section = section.model_copy(update={"initialization": str(encoders / "fold-{fold}" / "segmenter")})
+    inputs = {"manifest": workplace.manifest, "splits": split(workplace, params)}
+    return section, workplace.locate(stage, section.model_dump(), inputs)
+
+
+def train(workplace: Workplace, row: Row, role: str, fold: int) -> Path:
+    """Train one network of a row, if need be; return the folder that holds the role's folds."""
+    if row.start is not None and role == "classifier":
+        train(workplace, row.start, "segmenter", fold)
+    section, root = plan_training(workplace, row, role)
     outputs = {noun: root / f"fold-{fold}" / noun for noun in (role, "report")}
     run_stage(
-        stage,
+        f"train_{role}",
         section,
         {**outputs, "metrics": root / f"fold-{fold}" / "metrics.json"},
         fold=fold,
         slices=workplace.slices,
         manifest=workplace.manifest,
-        splits=splits,
+        splits=split(workplace, row.read_params()),
     )
     return root
 
 
-def is_trained(workplace: Workplace, params: Params) -> bool:
+def is_trained(workplace: Workplace, row: Row) -> bool:
     """Say whether all networks of a row stand."""
-    splits = split(workplace, params)
-    for stage in ("train_classifier", "train_segmenter"):
-        section = getattr(params, stage).model_dump()
-        root = workplace.locate(stage, section, {"manifest": workplace.manifest, "splits": splits})
-        if not all((root / f"fold-{fold}" / "metrics.json").exists() for fold in params.assemble_cascade.folds):
-            return False
-    return True
+    roots = [plan_training(workplace, row, role)[1] for role in ROLES]
+    return all((root / f"fold-{fold}" / "metrics.json").exists() for root in roots for fold in row.folds)
 
 
-def assemble(workplace: Workplace, params: Params) -> Path:
+def assemble(workplace: Workplace, row: Row) -> Path:
     """Judge a trained row out-of-fold, if need be; return the folder of its cascade and report."""
-    splits, folds = split(workplace, params), params.assemble_cascade.folds
-    roots = {role: train(workplace, params, role, folds[0]) for role in ("classifier", "segmenter")}
+    params = row.read_params()
+    splits, roots = split(workplace, params), {role: plan_training(workplace, row, role)[1] for role in ROLES}
     networks = {
         f"{role}-{fold}": root / f"fold-{fold}" / role / "content.json"
         for role, root in roots.items()
-        for fold in folds
+        for fold in row.folds
     }
     root = workplace.locate("assemble_cascade", params.assemble_cascade.model_dump(), {**networks, "splits": splits})
     outputs = {noun: root / noun for noun in ("cascade", "report")}
@@ -223,18 +232,16 @@ def climb(workplace: Workplace, rows: list[Row], folds: list[int]) -> Iterator[t
     A row whose folds are all trained is judged at once, so processes with a fold each share the work.
     """
     for row in rows:
-        params = row.read_params()
         for fold in (fold for fold in folds if fold in row.folds):
-            for role in ("classifier", "segmenter"):
-                train(workplace, params, role, fold)
-            if is_trained(workplace, params):
-                assemble(workplace, params)
+            for role in ROLES:
+                train(workplace, row, role, fold)
+            if is_trained(workplace, row):
+                assemble(workplace, row)
             yield row, fold
 
 
 def read_slices(workplace: Workplace, row: Row) -> pd.DataFrame | None:
     """Return a row's out-of-fold scores, a line per slice; None where it has not been run."""
-    params = row.read_params()
-    if not is_trained(workplace, params):
+    if not is_trained(workplace, row):
         return None
-    return pd.read_csv(assemble(workplace, params) / "report" / "slices.csv")
+    return pd.read_csv(assemble(workplace, row) / "report" / "slices.csv")

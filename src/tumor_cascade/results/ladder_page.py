@@ -58,6 +58,7 @@ class Step:
         segmenter_dice: The same without a gate, `(P,)`.
         clean_share: Of tumor-free slices, those that the segmenter alone leaves empty.
         bootstrap: Resamples of these patients.
+        classifier_auroc: Of its slice scores.
         segmenter_auroc: Of the segmenter's own slice score.
     """
 
@@ -65,6 +66,7 @@ class Step:
     cascade_dice: Floats
     segmenter_dice: Floats
     clean_share: float
+    classifier_auroc: Estimate
     segmenter_auroc: Estimate
     bootstrap: Bootstrap
 
@@ -81,6 +83,7 @@ def measure_step(slices: pd.DataFrame, params: EvaluateCascadeParams) -> Step:
         cascade_dice=masks.measure_dice(slices["is_positive"].to_numpy(bool)),
         segmenter_dice=masks.measure_dice(np.ones_like(labels)),
         clean_share=float((slices["segmenter_px"].to_numpy()[~labels] == 0).mean()),
+        classifier_auroc=bootstrap.estimate(auroc_of(slices["classifier_logit"], labels, owners)),
         segmenter_auroc=bootstrap.estimate(auroc_of(slices["segmenter_score"], labels, owners)),
         bootstrap=bootstrap,
     )
@@ -108,6 +111,7 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
         "is_branch": row.is_branch,
         "preset": row.preset,
         "changes": row.changes,
+        "start": None if row.start is None else row.start.name,
         "is_run": row.name in steps,
     }
     step, base = steps.get(row.name), steps.get(row.base or "")
@@ -117,6 +121,7 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
         "volume_dice": step.bootstrap.estimate(mean_of(step.cascade_dice)),
         "ungated_volume_dice": step.bootstrap.estimate(mean_of(step.segmenter_dice)),
         "segmenter_auroc": step.segmenter_auroc,
+        "classifier_auroc": step.classifier_auroc,
     }
     if base is not None and base.patients == step.patients:
         gain, ungated = step.cascade_dice - base.cascade_dice, step.segmenter_dice - base.segmenter_dice
@@ -130,13 +135,13 @@ def tabulate_ladder(rows: list[dict[str, Any]]) -> list[str]:
     """Return the lines of the Markdown table."""
     lines = [
         "| change | volume Dice | gain | without a gate | gain | tumor-free slices left empty without a gate | "
-        "slice AUROC of the segmenter |",
-        "|---|---|---|---|---|---|---|",
+        "slice AUROC of the segmenter | of the classifier |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         title = row["title"] + (f" (on `{row['base']}`)" if row["is_branch"] else "")
         if not row["is_run"]:
-            lines.append(f"| {title} | not run | | | | | |")
+            lines.append(f"| {title} | not run | | | | | | |")
             continue
         cells = [
             show(row["volume_dice"]),
@@ -145,6 +150,7 @@ def tabulate_ladder(rows: list[dict[str, Any]]) -> list[str]:
             show(row.get("ungated_gain"), is_signed=True),
             f"{row['clean_share']:.1%}",
             show(row["segmenter_auroc"]),
+            show(row["classifier_auroc"]),
         ]
         lines.append(f"| {' | '.join([title, *cells])} |")
     return lines

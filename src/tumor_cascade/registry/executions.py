@@ -19,17 +19,15 @@ from typing import Any, Literal
 
 import click
 
-from tumor_cascade.content import PACKAGE_DIR
 from tumor_cascade.errors import ParamsError
-from tumor_cascade.recipe import Recipe
+from tumor_cascade.registry.checkout import describe_checkout
+from tumor_cascade.registry.recipe import Recipe
 from tumor_cascade.settings import get_fact, get_runs_dir
 from tumor_cascade.storage import CONTENT_NAME, write_json
 
 Status = Literal["running", "finished", "failed"]
-# Written by commands, never by hand: values of params.yaml are recorded whole, dvc.lock and result pages are results.
-GENERATED = ("dvc.lock", "params.yaml", "docs/results")
 TRACKER_LOG_NAME = "tracking.log"
-FINAL_TIMEOUT_S, GIT_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 10.0, 3.0
+FINAL_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class Execution:
         content_id: Of the output; None until there is one.
         pipeline: What the whole pipeline is made of, where that is known.
         commit: Of the code; None where it is in no repository.
-        is_dirty: Whether files differ from the commit, generated ones apart; None where there is no commit.
+        is_dirty: Whether files that make results differ from the commit; params.yaml and dvc.lock, which commands write
+            and every output records, apart. None where there is no commit.
         image_digest: Of the container image, where the environment names it.
         host: Name of the machine.
         device: Where networks ran, `cpu` or the GPU's name.
@@ -153,7 +152,7 @@ class StageLog:
 
     def describe(self) -> Execution:
         """Return what is known before the stage runs."""
-        commit, is_dirty = describe_commit()
+        checkout = describe_checkout()
         paths = {name: str(path.absolute()) for name, path in self.flags.items() if isinstance(path, Path)}
         execution = Execution(
             stage=self.stage,
@@ -162,8 +161,8 @@ class StageLog:
             pid=os.getpid(),
             paths=paths,
             host=socket.gethostname(),
-            commit=commit,
-            is_dirty=is_dirty,
+            commit=checkout.commit,
+            is_dirty=None if checkout.commit is None else bool(checkout.changed),
             image_digest=get_fact("IMAGE_DIGEST"),
             injected_run_id=os.environ.get("MLFLOW_RUN_ID"),
             params=self.params,
@@ -254,28 +253,3 @@ def describe_device() -> str:
     torch = sys.modules.get("torch")
     has_used = torch is not None and torch.cuda.is_initialized()
     return str(torch.cuda.get_device_name()) if torch is not None and has_used else "cpu"
-
-
-def describe_commit() -> tuple[str | None, bool | None]:
-    """Return the commit of the code that runs and whether files differ from it, generated ones apart.
-
-    In an image, which has no repository, the environment names the commit that it was built from.
-    """
-    folder = PACKAGE_DIR
-    if ask_git(folder, "ls-files", "--error-unmatch", "cli.py") is None:
-        commit = get_fact("COMMIT")
-        return commit, None if commit is None else False
-    apart = [f":(top,exclude){path}" for path in GENERATED]
-    changes = ask_git(folder, "status", "--porcelain", "--", ":/", *apart)
-    return ask_git(folder, "rev-parse", "HEAD"), None if changes is None else bool(changes)
-
-
-def ask_git(folder: Path, *arguments: str) -> str | None:
-    """Return what git prints, or None where it fails or is missing."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
