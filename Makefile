@@ -44,6 +44,13 @@ demo: setup ## Run the pipeline; params.yaml as committed: the embedded phantom,
 	@dvc repro
 	@echo; echo "Report:  $(CURDIR)/artifacts/evaluate_cascade/report/report.html"; echo "Numbers: dvc metrics show"
 
+# With MLFLOW_TRACKING_URI the server that it names is filled, and its address printed.
+.PHONY: ui
+ui: setup ## Show what the stages have written in MLflow, http://127.0.0.1:5000
+	@tumor-cascade track
+	@[[ -n "$${MLFLOW_TRACKING_URI:-}" ]] || MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+	  mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1
+
 .PHONY: test
 test: setup ## Check style and types, then run all tests
 	@ruff check .

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from tumor_cascade import __version__, params
-from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option
+from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option, set_option
+from tumor_cascade.configuration import read_overridden
 from tumor_cascade.errors import TumorCascadeError
-from tumor_cascade.registry.executions import record_execution
+from tumor_cascade.registry.stage_log import record_execution
 from tumor_cascade.registry_commands import REGISTRY_COMMANDS
 from tumor_cascade.stages.interface import INTERFACES, StageInterface
 
@@ -56,15 +57,17 @@ def main() -> None:
 def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
     """Return the sub-command of a stage: its params section, its inputs and its outputs as flags."""
 
-    def run(params_path: Path, **flags: Any) -> None:
-        section = params.read_section(params_path, stage)
-        with record_execution(stage, params_path, section.model_dump(mode="json"), flags):
+    def run(params_path: Path, overrides: tuple[str, ...], **flags: Any) -> None:
+        values = read_overridden(params_path, overrides)
+        section = params.parse_section(values, stage, " ".join([params_path.name, *filter(None, overrides)]))
+        with record_execution(stage, values, flags):
             getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **flags)
 
     nouns = (*interface.inputs, *(f"out-{noun}" for noun in interface.outputs))
     flags = " ".join(f"--{noun} {noun.upper()}" for noun in nouns)
     example = f"{stage} {'--fold 0 ' if interface.has_fold else ''}{flags}"
-    command = params_option(click.Command(stage, callback=run, help=interface.summary, epilog=format_examples(example)))
+    command = click.Command(stage, callback=run, help=interface.summary, epilog=format_examples(example))
+    command = params_option(set_option(command))
     if interface.has_fold:
         command.params.append(click.Option(["--fold"], type=click.IntRange(0), required=True, help="Validation fold."))
     for noun in nouns:

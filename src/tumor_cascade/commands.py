@@ -21,6 +21,13 @@ params_option = click.option(
 artifacts_option = click.option(
     "--artifacts", type=EXISTING_DIR, default="artifacts", show_default=True, help="Outputs of `dvc repro`."
 )
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override values of the params file; several separated by spaces.",
+)
 overwrite_option = click.option("--overwrite", "is_overwrite", is_flag=True, help="Replace earlier output in --out.")
 
 

@@ -5,6 +5,7 @@ under `extends`.
 """
 
 import io
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,31 @@ def render_preset(name: str, overrides: Sequence[str] = ()) -> str:
     stream = io.StringIO()
     yaml.dump(values, stream)
     parse_params(_parse(stream.getvalue()), " ".join([f"preset {name}", *(f"--set {one}" for one in overrides)]))
+    return stream.getvalue()
+
+
+def read_overridden(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a params file with overrides; arguments and errors as `override_params`."""
+    return _parse(override_params(path, overrides)) if any(overrides) else read_yaml(path)
+
+
+def override_params(path: Path, overrides: Sequence[str]) -> str:
+    """Return the text of a params file with values overridden, comments kept; nothing is written.
+
+    Args:
+        path: The file.
+        overrides: Any number of `section.key=value` each, separated by spaces; quoted where a value holds one.
+
+    Raises:
+        ParamsError: The file cannot be read, or a key is unknown.
+    """
+    read_yaml(path)  # says what is wrong with the file
+    yaml = _make_yaml()
+    values = yaml.load(path.read_text(encoding="utf-8"))
+    for override in (one for text in overrides for one in shlex.split(text)):
+        _overlay(values, _parse_override(override), f"--set {override}")
+    stream = io.StringIO()
+    yaml.dump(values, stream)
     return stream.getvalue()
 
 

@@ -365,11 +365,15 @@ def read_section(path: Path, stage: str) -> Section:
     Raises:
         ParamsError: The section is missing, or any of its values breaks its rule.
     """
-    values = read_yaml(path)
+    return parse_section(read_yaml(path), stage, path.name)
+
+
+def parse_section(values: dict[str, Any], stage: str, origin: str) -> Section:
+    """Check one stage's section and return it; arguments as `parse_params`, errors as `read_section`."""
     if stage not in values:
-        raise ParamsError(f"{path.name}: section {stage} is missing; add it or run `tumor-cascade configure`.")
+        raise ParamsError(f"{origin}: section {stage} is missing; add it or run `tumor-cascade configure`.")
     schema: Any = Params.model_fields[stage].annotation
-    section: Section = check_values(schema, values[stage], path.name, (stage,))
+    section: Section = check_values(schema, values[stage], origin, (stage,))
     return section
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from tumor_cascade.commands import ANY_PATH, format_examples, params_option, warn
+from tumor_cascade.commands import ANY_PATH, format_examples, params_option, set_option, warn
 
 SETTINGS = (
     "Settings: TUMOR_CASCADE_MLFLOW_PORT (5000), TUMOR_CASCADE_POSTGRES_PORT (5434), TUMOR_CASCADE_S3_PORT (8333; the "
@@ -26,17 +26,16 @@ def track(artifacts: Path, params_path: Path, is_watching: bool, record: Path | 
     Only what is missing is written, so it may be repeated at any time. The server is MLFLOW_TRACKING_URI; without it
     the file mlflow.db here, which `mlflow ui` shows. Where it is set, stages do all this by themselves.
     """
-    from tumor_cascade.registry import tracking
+    from tumor_cascade.registry import tracking, watching
 
     if record is not None:
-        tracking.watch_execution(record) if is_watching else tracking.track_execution(record)
+        watching.watch_execution(record) if is_watching else tracking.track_execution(record)
         return
-    while True:
-        for label, run in tracking.track_artifacts(artifacts, params_path):
-            click.echo(f"{label}: {run.info.run_id} ({run.info.run_name})")
-        if not is_watching:
-            break
-        tracking.wait_for_news(artifacts)
+    if is_watching:
+        watching.watch_artifacts(artifacts, params_path)
+    for label, run in tracking.track_artifacts(artifacts, params_path):
+        click.echo(f"{label}: {run.info.run_id}")
+    click.echo(f"See {tracking.link_pages(run.info.experiment_id)}")
 
 
 @click.group(epilog=f"{format_examples('services up', 'services status', 'services down')}\n\n{SETTINGS}")
@@ -83,7 +82,7 @@ def status(data: Path) -> None:
     raise SystemExit(0 if found.is_complete() else 1)
 
 
-artifacts_option = click.option(
+known_artifacts_option = click.option(
     "--artifacts", type=ANY_PATH, default="artifacts", show_default=True, help="Outputs of `dvc repro`, where they are."
 )
 
@@ -93,7 +92,7 @@ artifacts_option = click.option(
     epilog=format_examples("explain champion", "explain 3", "explain artifacts/assemble_cascade/cascade"),
 )
 @click.argument("product", metavar="VERSION_OR_FOLDER")
-@artifacts_option
+@known_artifacts_option
 def explain(product: str, artifacts: Path) -> None:
     """Print the chain from a version of tumor-cascade, or a cascade's folder, to its data; exit 3 if it is broken.
 
@@ -117,11 +116,11 @@ def explain(product: str, artifacts: Path) -> None:
     epilog=format_examples("reproduce champion", "reproduce champion --params", "reproduce 3 --run"),
 )
 @click.argument("product", metavar="VERSION_OR_FOLDER")
-@artifacts_option
+@known_artifacts_option
 @click.option("--params", "is_params_wanted", is_flag=True, help="Print the params file only.")
 @click.option("--run", "is_run_wanted", is_flag=True, help="Run the commands, in a work tree under build/reproduce.")
 def reproduce(product: str, artifacts: Path, is_params_wanted: bool, is_run_wanted: bool) -> None:
-    """Print the commands that make a version of tumor-cascade, or a cascade's folder, again from the data in data/raw."""
+    """Print the commands that make a version of tumor-cascade, or a cascade's folder, again from data/raw."""
     from tumor_cascade.registry import reproduction
     from tumor_cascade.registry.origin import open_product
 
@@ -136,8 +135,22 @@ def reproduce(product: str, artifacts: Path, is_params_wanted: bool, is_run_want
             for line in reproduction.list_commands(origin, product):
                 click.echo(line)
             return
-        is_equal = reproduction.run_commands(origin, product, opened)
+        is_equal = reproduction.run_commands(origin, opened)
     click.echo("Same bytes." if is_equal else "Same content, other bytes: floats depend on CPU or GPU and on threads.")
 
 
-REGISTRY_COMMANDS = (track, services, explain, reproduce)
+@click.command(
+    short_help="Run all stages and offer the product to the gate.",
+    epilog=format_examples("pipeline", 'pipeline --promote --set "train_segmenter.fn_weight=0.8"'),
+)
+@params_option
+@set_option
+@click.option("--promote", "has_promotion", is_flag=True, help="Judge the product; a refusal is no failure.")
+def pipeline(params_path: Path, overrides: tuple[str, ...], has_promotion: bool) -> None:
+    """Run `dvc repro`, with values overridden for this once; the params file is as before afterwards."""
+    from tumor_cascade.whole_pipeline import run_pipeline
+
+    run_pipeline(params_path, overrides, has_promotion=has_promotion)
+
+
+REGISTRY_COMMANDS = (pipeline, track, services, explain, reproduce)

@@ -16,7 +16,7 @@ def parse_stage(stage: PipelineStage) -> dict[str, object]:
 def test_dvc_commands__parse_and_agree_with_deps_and_outs(stage: PipelineStage) -> None:
     flags = {name: str(value) for name, value in parse_stage(stage).items()}
     outs = {name: value for name, value in flags.items() if name.startswith("out_")}
-    inputs = {name: value for name, value in flags.items() if name not in (*outs, "params_path", "fold")}
+    inputs = {name: value for name, value in flags.items() if name not in (*outs, "params_path", "overrides", "fold")}
     assert set(inputs.values()) <= set(stage.deps), "an input flag names no dep"
     assert sorted(outs.values()) == sorted(stage.outs)
     assert flags["params_path"] == "params.yaml"

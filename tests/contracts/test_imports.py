@@ -8,8 +8,8 @@ from tumor_cascade.content import PACKAGE_DIR, find_imports
 # A module imports from layers before its own, and from its own package. One line per layer.
 LAYERS = (
     {"errors"},
-    {"object_store", "out_folder", "params", "settings", "storage"},
-    {"configuration", "content", "overlay", "remote"},
+    {"out_folder", "params", "settings", "storage"},
+    {"configuration", "content", "object_store", "overlay", "remote"},
     {"data"},
     {"models"},
     {"network_folder"},
@@ -18,7 +18,8 @@ LAYERS = (
     {"registry"},
     {"stages"},
     {"external_evaluation", "prediction", "results"},
-    {"commands"},
+    {"commands", "whole_pipeline"},
+    {"registry_commands"},
     {"cli"},
 )
 # Networks, scoring and losses: plain arguments in, tensors out.

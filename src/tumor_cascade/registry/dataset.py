@@ -34,14 +34,11 @@ def describe_dataset(manifest: Path, name: str, stage: str) -> DatasetFacts:
         stage: Whose run it is, or any other word for what the data were used for.
     """
     patients = pq.read_table(manifest, columns=["patient_id"]).column("patient_id")
-    profile = {
-        "num_patients": len(patients.unique()),
-        "num_slices": len(patients),
-        "manifest_sha256": hash_file(manifest),
-    }
+    digest = hash_file(manifest)
+    profile = {"num_patients": len(patients.unique()), "num_slices": len(patients), "manifest_sha256": digest}
     source = locate_data(manifest, Path())
     context = CONTEXTS.get(stage, stage)
-    return DatasetFacts(name, profile["manifest_sha256"], json.dumps(source), json.dumps(profile), context)
+    return DatasetFacts(name, digest, json.dumps(source), json.dumps(profile), context)
 
 
 def locate_data(manifest: Path, repository: Path) -> dict[str, Any]:

@@ -26,8 +26,8 @@ class Finding:
 
     Attributes:
         depth: How far below the product.
-        state: `ok`: computed again and equal; `BROKEN`: other than recorded; `other`: true, but not as in this checkout;
-            `-`: a fact, or something out of reach.
+        state: `ok`: computed again and equal; `BROKEN`: other than recorded; `other`: true, but not of this checkout;
+            `-`: a fact, or out of reach.
         text: What was looked at.
     """
 
@@ -73,20 +73,14 @@ def _explain_content(depth: int, content: dict[str, Any]) -> Iterator[Finding]:
     made_of = {key: content.get(key) for key in CONTENT_KEYS}
     is_true = hashlib.sha256(canonical_json(made_of)).hexdigest() == content_id
     yield Finding(depth, "ok" if is_true else "BROKEN", f"{stage} {content_id}")
-    code = "ok" if content["code"] == hash_code(stage) else "other"
-    yield Finding(
-        depth + 1, code, f"code {content['code'][:SHORT]}{'' if code == 'ok' else ', not that of this checkout'}"
-    )
-    lock = "ok" if content["lock"] == hash_file(find_lock()) else "other"
-    yield Finding(
-        depth + 1, lock, f"lock {content['lock'][:SHORT]}{'' if lock == 'ok' else ', not that of this checkout'}"
-    )
+    for name, today in (("code", hash_code(stage)), ("lock", hash_file(find_lock()))):
+        is_same = content[name] == today
+        text = f"{name} {content[name][:SHORT]}{'' if is_same else ', not that of this checkout'}"
+        yield Finding(depth + 1, "ok" if is_same else "other", text)
     execution = find_execution(stage, content_id)
     if execution is not None:
-        dirty = ", with uncommitted changes" if execution.is_dirty else ""
-        yield Finding(
-            depth + 1, "-", f"made at commit {execution.commit}{dirty} on {execution.host}, {execution.device}"
-        )
+        commit = f"{execution.commit}{' with uncommitted changes' if execution.is_dirty else ''}"
+        yield Finding(depth + 1, "-", f"made at commit {commit} on {execution.host}, {execution.device}")
 
 
 def _explain_networks(cascade: Path, content: dict[str, Any]) -> Iterator[Finding]:
@@ -107,7 +101,7 @@ def _explain_networks(cascade: Path, content: dict[str, Any]) -> Iterator[Findin
 
 
 def _explain_data(inputs: dict[str, str], outputs: list[StageOutput]) -> Iterator[Finding]:
-    """Yield what is known of splits, manifest and slices; they are out of reach where the pipeline's outputs are elsewhere."""
+    """Yield what is known of splits, manifest and slices; out of reach where the pipeline's outputs are elsewhere."""
     for stage, noun in (("split_data", "splits"), ("ingest_data", "manifest")):
         digest = inputs[noun]
         output = next((one for one in outputs if one.stage == stage and hash_path(one.paths[noun]) == digest), None)

@@ -35,7 +35,7 @@ class Progress:
         return [
             (name, float(value), float(epoch["time"]), int(epoch["epoch"]))
             for epoch in self.epochs
-            for name, value in sorted(epoch.items())
+            for name, value in sorted(epoch.items(), key=_order_metric)
             if name not in (*SUMMARY_KEYS, "epoch")
         ]
 
@@ -50,6 +50,11 @@ class Progress:
             "peak_memory_bytes": max(int(epoch["peak_memory_bytes"]) for epoch in self.epochs),
             "seconds": round(sum(float(epoch["seconds"]) for epoch in self.epochs), 1),
         }
+
+
+def _order_metric(item: tuple[str, Any]) -> tuple[bool, str]:
+    """Sort validation first: MLflow's comparison opens with the metric that was logged first."""
+    return (not item[0].startswith("val_"), item[0])
 
 
 def read_progress(path: Path) -> Progress | None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tumor_cascade.registry.runs import PIPELINE, STAGE_TAG
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -72,18 +74,30 @@ class RunFacts:
 
 
 def project(client: "MlflowClient", run: "Run", facts: RunFacts) -> None:
-    """Write what a run does not show yet. Safe to repeat, to interrupt, and to do twice at the same time."""
-    run_id = run.info.run_id
+    """Write what a run does not show yet. Safe to repeat, to interrupt, and to do twice at the same time.
+
+    A run that is complete stays as it is, whoever makes the same content again; what it lacks is added.
+    """
+    run_id, is_complete = run.info.run_id, _is_complete(run)
     _log_params(client, run, facts.params)
-    _log_tags(client, run, facts.tags)
+    _log_tags(
+        client, run, {key: value for key, value in facts.tags.items() if not is_complete or key not in run.data.tags}
+    )
     _log_points(client, run, facts.points)
     _log_dataset(client, run, facts.dataset)
     _log_files(client, run_id, facts)
-    if run.info.status != facts.status:
-        if facts.status == "RUNNING":
-            client.update_run(run_id, status=facts.status)
-        else:
-            client.set_terminated(run_id, facts.status, end_time=facts.ended_ms)
+    if is_complete:
+        return
+    if facts.status != "RUNNING":
+        client.set_terminated(run_id, facts.status, end_time=facts.ended_ms)
+    elif run.info.status != facts.status:
+        client.update_run(run_id, status=facts.status)
+
+
+def _is_complete(run: "Run") -> bool:
+    """Say whether nothing is to come: a stage's run is closed once, a pipeline's when it has been evaluated."""
+    is_open = run.data.tags.get(STAGE_TAG) == PIPELINE and not run.data.metrics
+    return run.info.status == "FINISHED" and not is_open
 
 
 def _log_params(client: "MlflowClient", run: "Run", params: dict[str, str]) -> None:
@@ -125,8 +139,8 @@ def _log_dataset(client: "MlflowClient", run: "Run", facts: DatasetFacts | None)
 
     if facts is None:
         return
-    digest = facts.sha256[:MAX_DIGEST_LENGTH]
-    if any(known.dataset.digest == digest for known in run.inputs.dataset_inputs):
+    digest, known = facts.sha256[:MAX_DIGEST_LENGTH], run.inputs.dataset_inputs if run.inputs else []
+    if any(one.dataset.digest == digest for one in known):
         return
     dataset = Dataset(name=facts.name, digest=digest, source_type="dvc", source=facts.source, profile=facts.profile)
     client.log_inputs(run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", facts.context)])])

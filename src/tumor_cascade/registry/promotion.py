@@ -14,10 +14,10 @@ from tumor_cascade.errors import DataError
 from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.object_store import ObjectStore
 from tumor_cascade.product import read_artifact_json
+from tumor_cascade.registry.aliases import draw_until_settled, open_chain
 from tumor_cascade.registry.entries import Entry, State, VersionRef
 from tumor_cascade.registry.health import CASCADE_DIR
 from tumor_cascade.registry.ledger import Chain, append_entry, put_evidence, read_evidence
-from tumor_cascade.registry.projection import open_chain, project
 from tumor_cascade.registry.verdicts import Verdict
 from tumor_cascade.registry.version_folder import pack_version
 from tumor_cascade.registry.versions import CLASSIFIER, PRODUCT, SEGMENTER, ModelRegistry, compare_files, hash_files
@@ -110,7 +110,7 @@ def promote(registry: ModelRegistry, store: ObjectStore, cascade: Path, policy: 
             check_cascade(candidate, cascade)
             outcome = settle(registry, store, chain, candidate, policy, judge, folder)
             if outcome is not None:
-                project(registry, store)
+                draw_until_settled(registry, store)
                 return outcome
     raise DataError(
         f"the ledger at {store.url} grew {MAX_ROUNDS} times while this candidate was judged; try again later."

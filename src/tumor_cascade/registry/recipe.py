@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tumor_cascade.content import find_lock, hash_code
-from tumor_cascade.params import STAGES, parse_params, read_yaml
+from tumor_cascade.params import STAGES, parse_params
 from tumor_cascade.storage import canonical_json, hash_file
 
 # Validation lets data pass or stops them; it changes no result, and later stages know nothing of it.
@@ -32,16 +32,19 @@ class Recipe:
     lock: str
 
     @classmethod
-    def of_today(cls, params_path: Path, manifest: Path) -> "Recipe | None":
+    def of_today(cls, values: dict[str, Any], manifest: Path) -> "Recipe | None":
         """Return what the pipeline would be made of now; None in a pod, which is given a part of the params alone.
+
+        Args:
+            values: Of the params file.
+            manifest: `manifest.parquet` of `ingest_data`.
 
         Raises:
             ParamsError: A value breaks its rule.
         """
-        values = read_yaml(params_path)
         if not set(STAGES) <= set(values):
             return None
-        params = parse_params(values, params_path.name).model_dump(mode="json")
+        params = parse_params(values, "params").model_dump(mode="json")
         return cls(hash_file(manifest), params, {stage: hash_code(stage) for stage in STAGES}, hash_file(find_lock()))
 
     @classmethod

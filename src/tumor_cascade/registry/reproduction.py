@@ -80,8 +80,8 @@ def find_origin(product: Product, artifacts: Path) -> Origin:
     missing = [name for name, value in (("params", recipe), ("commit", commit)) if value is None]
     if recipe is None or commit is None:
         raise DataError(
-            f"{product.name}: nobody here knows its {' and '.join(missing)}; set MLFLOW_TRACKING_URI to the server that "
-            "tracked it, or work where it was made."
+            f"{product.name}: nobody here knows its {' and '.join(missing)}; set MLFLOW_TRACKING_URI to the server "
+            "that tracked it, or work where it was made."
         )
     return Origin(content_id, recipe, commit, bool(is_dirty))
 
@@ -123,15 +123,22 @@ def list_commands(origin: Origin, wanted: str) -> list[str]:
     return lines
 
 
-def run_commands(origin: Origin, wanted: str, product: Product) -> bool:
+def run_commands(origin: Origin, product: Product) -> bool:
     """Run the commands, output to the terminal; return whether the remade cascade has the same bytes.
 
     Raises:
-        DataError: A command fails, or the remade cascade is made of something else.
+        DataError: The work tree exists already, a command fails, or the remade cascade is made of something else.
     """
+    folder = REPOSITORY / origin.folder
+    if folder.exists():
+        raise DataError(f"{folder} exists; remove it: git worktree remove --force {folder}")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    script = "\n".join(["set -euxo pipefail", *list_commands(origin, wanted)])
-    done = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, env=environment, check=False)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as params:
+        params.write(origin.render_params())
+        params.flush()
+        make, _, *others = list_commands(origin, "")
+        script = "\n".join(["set -euxo pipefail", make, f"cp {params.name} {origin.folder}/params.yaml", *others])
+        done = subprocess.run(["bash", "-c", script], cwd=REPOSITORY, env=environment, check=False)
     if done.returncode:
         raise DataError(f"{product.name} was not remade: a command ended with {done.returncode}; see above.")
-    return hash_path(REPOSITORY / origin.folder / "artifacts/assemble_cascade/cascade") == hash_path(product.cascade)
+    return hash_path(folder / "artifacts/assemble_cascade/cascade") == hash_path(product.cascade)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 CONTENT_TAG, STAGE_TAG, MAKER_TAG, SAME_TAG = "content_id", "stage", "made_by", "same_content_as"
+RESTORED_TAG = "restored"  # of a run that only points to another one
 PIPELINE = "pipeline"  # stands in the tag `stage` of a parent run
 MAKER = "tumor-cascade"
 PARENT_TAG, ENTRY_POINT_TAG = "mlflow.parentRunId", "mlflow.project.entryPoint"
@@ -35,10 +36,10 @@ class Injected:
     parent: "Run | None" = None
 
 
-def find_runs(client: "MlflowClient", content_id: str) -> "list[Run]":
+def find_runs(client: "MlflowClient", content_id: str, tag: str = CONTENT_TAG) -> "list[Run]":
     """Return the runs of a content in any experiment, the one that counts first."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, f"tags.{CONTENT_TAG} = '{content_id}'")
+    found = client.search_runs(experiments, f"tags.{tag} = '{content_id}'")
     return sorted(found, key=lambda run: str(run.info.run_id))
 
 
@@ -85,21 +86,21 @@ def find_or_make(
 
     Args:
         client: Of the tracking server.
-        tags: `content_id` and `stage`.
+        tags: `stage`, and what names the run: `content_id`, or `restored`.
         name: For people.
         started_ms: Start of a new run, Unix time.
         parent: Run of the pipeline; a run that has one already keeps it.
         injected: Run that was opened for this content.
     """
-    content_id = tags[CONTENT_TAG]
-    if not find_runs(client, content_id):
+    key = next(tag for tag in (CONTENT_TAG, RESTORED_TAG) if tag in tags)
+    if not find_runs(client, tags[key], key):
         free = injected is not None and injected.data.tags.get(CONTENT_TAG) is None
         if injected is not None and free:
             _adopt(client, injected, tags, name)
         else:
             experiment = parent.info.experiment_id if parent else open_experiment(client)
             client.create_run(experiment, start_time=started_ms, tags={**tags, MAKER_TAG: MAKER}, run_name=name)
-    run, *others = find_runs(client, content_id)
+    run, *others = find_runs(client, tags[key], key)
     for other in others:
         _retire(client, other, run)
     if injected is not None and injected.info.run_id != run.info.run_id:

@@ -5,7 +5,6 @@ The S3 server is SeaweedFS's `weed`, from its PyPI wheel; PostgreSQL is the syst
 
 import json
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -18,14 +17,20 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tumor_cascade.registry.daemons import Daemon, ServiceError, find_process, start_daemon, stop_daemon
+from tumor_cascade.registry.daemons import (
+    Daemon,
+    ServiceError,
+    find_process,
+    start_daemon,
+    stop_daemon,
+    write_secret,
+)
+from tumor_cascade.registry.postgres import DATABASE_ACCOUNT, POSTGRES_ACCOUNT, find_postgres, make_database
 from tumor_cascade.settings import get_port
 
 START_TIMEOUT_S, STOP_TIMEOUT_S, QUESTION_TIMEOUT_S = 180.0, 30.0, 3.0
-HOST, REGION, DATABASE_ACCOUNT = "127.0.0.1", "us-east-1", "mlflow"
+HOST, REGION = "127.0.0.1", "us-east-1"
 MLFLOW_BUCKET, LEDGER_BUCKET = "mlflow", "ledger"
-POSTGRES_ACCOUNT = "postgres"  # made by Debian's package; the server refuses to run as root
-DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 STOP_SIGNALS = {"mlflow": signal.SIGTERM, "s3": signal.SIGTERM, "postgres": signal.SIGINT}  # in this order
 ENVIRONMENT_NAME = "environment"
 WEED_GRPC_OFFSET = 10_000  # of its admin part, which looks nowhere else
@@ -183,78 +188,6 @@ class Services:
         )
 
 
-def find_postgres(data: Path) -> Path:
-    """Return the folder of PostgreSQL's programs: of the version that made the data, else the newest.
-
-    Raises:
-        ServiceError: There is none.
-    """
-    made_by = (data / "PG_VERSION").read_text(encoding="utf-8").strip() if (data / "PG_VERSION").exists() else None
-    found = sorted(DEBIAN_POSTGRES.glob(f"{made_by or '*'}/bin/postgres"), key=lambda path: int(path.parts[-3]))
-    on_path = shutil.which("postgres")
-    candidates = [*([Path(on_path)] if on_path else []), *found]
-    if not candidates:
-        version = f" {made_by}, which made {data}" if made_by else ""
-        raise ServiceError(
-            f"PostgreSQL{version} is not installed: no postgres on the PATH or under {DEBIAN_POSTGRES}. "
-            f"On Debian: apt-get install postgresql{f'-{made_by}' if made_by else ''}"
-        )
-    return candidates[-1].resolve().parent
-
-
-def make_database(programs: Path, data: Path, account: str | None, password: str) -> None:
-    """Create a database cluster in a folder that appears only when it is complete.
-
-    Raises:
-        ServiceError: The account cannot reach the folder, or initdb fails.
-    """
-    new, password_path = data.with_name(f".{data.name}.new"), data.with_name(".postgres-password")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(mode=0o700)
-    write_secret(password_path, password)
-    user = {}
-    if account is not None:
-        check_account(account, data.parent)
-        for path in (new, password_path):
-            shutil.chown(path, account, account)
-        user = {"user": account, "group": account, "extra_groups": []}
-    options = ["--auth=scram-sha-256", f"--username={DATABASE_ACCOUNT}", f"--pwfile={password_path}"]
-    command = [
-        str(programs / "initdb"),
-        f"--pgdata={new}",
-        "--encoding=UTF8",
-        "--locale=C",
-        "--no-instructions",
-        *options,
-    ]
-    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, **user)  # type: ignore[call-overload]
-    password_path.unlink()
-    if done.returncode:
-        raise ServiceError(f"initdb failed in {new}:\n{done.stderr.strip()}")
-    new.replace(data)
-
-
-def check_account(account: str, folder: Path) -> None:
-    """Refuse a folder that an account cannot reach.
-
-    Raises:
-        ServiceError: The account does not exist, or a parent folder is closed to it.
-    """
-    try:
-        pwd.getpwnam(account)
-    except KeyError as error:
-        raise ServiceError(
-            f"PostgreSQL refuses to run as root and the account {account} does not exist; "
-            f"make it: useradd --system {account}"
-        ) from error
-    closed = [str(path) for path in (folder, *folder.parents) if not path.stat().st_mode & 0o001]
-    if closed:
-        raise ServiceError(
-            f"PostgreSQL runs as {account}, who cannot enter {', '.join(closed)}; name another folder with --data, "
-            "or open it: chmod o+x"
-        )
-
-
 def find_weed() -> str:
     """Return the path of SeaweedFS's program, beside this Python or on the PATH.
 
@@ -275,14 +208,6 @@ def read_keys(path: Path) -> dict[str, str]:
         write_secret(path, json.dumps({name: secrets.token_hex(20) for name in names}))
     keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return keys
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, at no moment anyone else, atomically."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:  # noqa: PTH123
-        stream.write(text)
-    temporary.replace(path)
 
 
 def answers(url: str) -> bool:

@@ -4,33 +4,36 @@ Everything shown comes from files, and every call writes only what is missing. S
 twice at once, or done after the server has been away: the end is the same.
 """
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-import psutil
-
 from tumor_cascade.errors import TumorCascadeError
-from tumor_cascade.registry.client import TrackingError, connect
+from tumor_cascade.params import read_yaml
+from tumor_cascade.registry.client import TrackingError, connect, get_tracking_uri
 from tumor_cascade.registry.executions import Execution, read_execution
 from tumor_cascade.registry.facts import describe_output, describe_pipeline, describe_running, get_end, name_run
-from tumor_cascade.registry.notes import describe_stages
+from tumor_cascade.registry.links import complete_children
 from tumor_cascade.registry.outputs import StageOutput, read_executed, read_lineage, read_outputs, select_current
 from tumor_cascade.registry.progress import find_progress, find_running
-from tumor_cascade.registry.projection import NOTE_TAG, project
+from tumor_cascade.registry.projection import project
 from tumor_cascade.registry.recipe import Recipe
-from tumor_cascade.registry.runs import CONTENT_TAG, PIPELINE, STAGE_TAG, find_injected, find_or_make
-from tumor_cascade.registry.views import write_views
+from tumor_cascade.registry.runs import (
+    CONTENT_TAG,
+    PIPELINE,
+    STAGE_TAG,
+    find_injected,
+    find_or_make,
+)
+from tumor_cascade.registry.views import link_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 T = TypeVar("T")
-NUM_ATTEMPTS, PAUSE_S, WATCH_INTERVAL_S = 3, 1.0, 5.0
+NUM_ATTEMPTS, PAUSE_S = 3, 1.0
 
 
 def track_artifacts(artifacts: Path, params_path: Path) -> "list[tuple[str, Run]]":
@@ -60,7 +63,15 @@ def _find_recipe(outputs: list[StageOutput], params_path: Path) -> Recipe | None
     known = recorded.get("evaluate_cascade") or written or next(reversed(recorded.values()), None)
     if known is not None or manifest is None:
         return known
-    return Recipe.of_today(params_path, manifest)
+    return Recipe.of_today(read_yaml(params_path), manifest)
+
+
+def link_pages(experiment_id: str) -> str:
+    """Return where the runs can be seen: a server's address, or how to start one on a database."""
+    uri, view = get_tracking_uri(), link_view(experiment_id, "pipelines")
+    if uri.startswith("http"):
+        return f"{uri.rstrip('/')}/{view}"
+    return f"http://127.0.0.1:5000/{view} after: mlflow ui --backend-store-uri {uri}"
 
 
 def _track_outputs(
@@ -77,7 +88,7 @@ def _track_outputs(
         tracked.append((output.label, _track_output(client, output, parent)))
     parent = _open_parent(client, recipe, outputs[-1].execution)
     if parent is not None:
-        _link_stages(client, parent, [output.content for output in outputs])
+        complete_children(client, parent, [output.content for output in outputs])
         tracked.append((PIPELINE, parent))
     return tracked
 
@@ -97,7 +108,7 @@ def track_execution(path: Path) -> None:
 def _track_execution(client: "MlflowClient", execution: Execution) -> None:
     injected = find_injected(client, execution.injected_run_id, execution.stage)
     is_last = execution.stage == "evaluate_cascade" and execution.status == "finished"
-    contents = read_lineage(execution) if is_last else []
+    contents = _find_contents(execution) if is_last else []
     recipe = execution.recipe or Recipe.of_contents(contents)
     parent = injected.parent if recipe is None else _open_parent(client, recipe, execution, injected.parent)
     output = read_executed(execution) if execution.status == "finished" else None
@@ -114,7 +125,15 @@ def _track_execution(client: "MlflowClient", execution: Execution) -> None:
             describe_pipeline(recipe, execution, evaluation, None if manifest is None else Path(manifest)),
         )
         if is_last:
-            _link_stages(client, parent, contents)
+            complete_children(client, parent, contents)
+
+
+def _find_contents(execution: Execution) -> list[dict[str, Any]]:
+    """Return the content.json of all stages behind an evaluation: of the whole folder, where it lies as DVC lays it."""
+    report = Path(execution.paths["out_report"])
+    if report.parts[-2:] == ("evaluate_cascade", "report"):
+        return [output.content for output in select_current(read_outputs(report.parents[1]))]
+    return read_lineage(execution)
 
 
 def _open_parent(
@@ -150,33 +169,6 @@ def _track_running(client: "MlflowClient", execution: Execution, parent: "Run | 
     name = name_run(execution.stage, execution.fold, progress.content_id)
     run = find_or_make(client, tags, name, int(progress.started * 1000), parent=parent, injected=injected)
     project(client, run, describe_running(execution, progress))
-
-
-def _link_stages(client: "MlflowClient", parent: "Run", contents: Iterable[Mapping[str, Any]]) -> None:
-    """Write the parent's description: all stages with links to their runs, restored ones included."""
-    note = describe_stages(client, parent, contents)
-    if parent.data.tags.get(NOTE_TAG) != note:
-        client.set_tag(parent.info.run_id, NOTE_TAG, note)
-    write_views(client, parent.info.experiment_id)
-
-
-def watch_execution(path: Path) -> None:
-    """Project a training again and again while it runs; never ends by an error, only with the process it follows."""
-    execution = read_execution(path)
-    if execution is None:
-        return
-    os.nice(10)
-    seen: Any = None
-    while psutil.pid_exists(execution.pid) and path.exists():
-        progress = find_running(execution.stage, execution.fold, execution.started)
-        news = progress and (progress.header, len(progress.epochs))
-        if news != seen:
-            try:
-                track_execution(path)
-                seen = news
-            except Exception as error:
-                click.echo(f"{execution.stage}: {type(error).__name__}: {error}; trying again", err=True)
-        time.sleep(WATCH_INTERVAL_S)
 
 
 def insist(act: Callable[[], T]) -> T:

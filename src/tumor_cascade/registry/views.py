@@ -58,7 +58,7 @@ def describe_view(key: str) -> dict[str, Any]:
     columns += [f"params.`{stage}.{param}`" for param in COMPARED_PARAMS.get(stage, ())]
     columns += ["attributes.`Dataset`", *(f"tags.`{tag}`" for tag in ("protocol", "dirty", "summary"))]
     state = {
-        "searchFilter": f"tags.stage = '{stage}'",
+        "searchFilter": f"tags.stage = '{stage}' and tags.content_id LIKE '%'",
         "orderByKey": f"metrics.`{metric}`",
         "orderByAsc": False,
         "startTime": "ALL",

@@ -1,0 +1,114 @@
+"""Aliases, tags and descriptions in the registry: a picture of the ledger, drawn again as often as needed."""
+
+from tumor_cascade.errors import DataError, ParamsError
+from tumor_cascade.object_store import ObjectStore
+from tumor_cascade.registry.entries import State, VersionRef
+from tumor_cascade.registry.ledger import Chain, read_chain, read_evidence, require_sound
+from tumor_cascade.registry.versions import MAX_DESCRIPTION, PRODUCT, ModelRegistry, Registered
+
+ALIASES = ("champion", "challenger", "previous")
+LEDGER_TAG, HEAD_TAG, VERDICT_TAG, ENTRY_TAG = "ledger", "ledger_head", "verdict", "ledger_entry"
+VERDICTS = {"promote": "promoted", "refuse": "refused", "abstain": "not decided", "rollback": "rolled back to"}
+CARD_NAME = "model_card.md"
+
+
+def open_chain(registry: ModelRegistry, store: ObjectStore) -> Chain:
+    """Return the ledger of a registry, checked in itself and against what the registry remembers of it.
+
+    Raises:
+        ParamsError: The registry's ledger is kept elsewhere.
+        DataError: Entries are edited or gone.
+    """
+    _, tags = registry.read_model()  # before the ledger, so that what is remembered is never the newer one
+    if tags.get(LEDGER_TAG, store.url) != store.url:
+        raise ParamsError(
+            f"the ledger of this registry is at {tags[LEDGER_TAG]}, not at {store.url}; set TUMOR_CASCADE_LEDGER to it."
+        )
+    chain = read_chain(store)
+    return require_sound(Chain(chain.entries, chain.digests, (*chain.faults, *find_lost_head(chain, tags))), store)
+
+
+def find_lost_head(chain: Chain, tags: dict[str, str]) -> list[str]:
+    """Return what contradicts the head that the registry remembers: the one edit that the chain itself cannot show."""
+    number, _, digest = tags.get(HEAD_TAG, "0 ").partition(" ")
+    if int(number) > len(chain.entries):
+        return [f"ledger entry {number} is gone: the registry remembers it"]
+    if int(number) and chain.digests[int(number) - 1] != digest:
+        return [f"ledger entry {number} was edited: the registry remembers another hash"]
+    return []
+
+
+def list_aliases(state: State) -> dict[str, VersionRef | None]:
+    """Return what each alias must point to; None where it must not exist."""
+    return dict(zip(ALIASES, (state.champion, state.challenger, state.previous), strict=True))
+
+
+def list_tags(chain: Chain, ref: VersionRef) -> dict[str, str]:
+    """Return the tags of a version that the ledger knows."""
+    entry = chain.find_last(ref)
+    return {} if entry is None else {VERDICT_TAG: VERDICTS[entry.kind], ENTRY_TAG: str(entry.sequence)}
+
+
+def draw_until_settled(registry: ModelRegistry, store: ObjectStore) -> list[str]:
+    """Make aliases, tags and descriptions what the ledger says, until it has not grown meanwhile.
+
+    Of several that do this at once, a late one may undo a newer picture; it then sees the newer ledger and draws again.
+
+    Returns:
+        A line for each change.
+
+    Raises:
+        DataError: The ledger is broken, or its champion is not in the registry.
+    """
+    changes = []
+    while True:
+        chain = open_chain(registry, store)
+        changes += draw(registry, store, chain)
+        if read_chain(store).head == chain.head:
+            return changes
+
+
+def draw(registry: ModelRegistry, store: ObjectStore, chain: Chain) -> list[str]:
+    """Make the registry what a chain says; what is right is not touched. The remembered head comes last."""
+    if not chain.entries:
+        return []
+    versions = {one.ref: one for one in registry.list_versions(PRODUCT)}
+    changes = []
+    for ref in {entry.to: None for entry in chain.entries if entry.to in versions}:
+        changes += draw_version(registry, store, chain, versions[ref])
+    current, tags = registry.read_model()
+    for alias, wanted in list_aliases(chain.state).items():
+        if alias == "champion" and wanted is not None and wanted not in versions:
+            raise DataError(
+                f"the ledger's champion, version {wanted.version} of content {wanted.content_id[:12]}, is not in the "
+                "registry; roll back to one that is: `tumor-cascade registry rollback`."
+            )
+        number = wanted.version if wanted in versions and wanted is not None else None
+        if current.get(alias) != number:
+            registry.set_alias(alias, number)
+            changes.append(f"alias {alias}: {current.get(alias, 'none')} -> {number or 'none'}")
+    for key, value in ((LEDGER_TAG, store.url), (HEAD_TAG, chain.head)):
+        if tags.get(key) != value:
+            registry.set_model_tag(key, value)
+    return changes
+
+
+def draw_version(registry: ModelRegistry, store: ObjectStore, chain: Chain, one: Registered) -> list[str]:
+    """Give a version the tags and the description that the ledger has for it."""
+    changes = []
+    for key, value in list_tags(chain, one.ref).items():
+        if one.tags.get(key) != value:
+            registry.set_version_tag(one.ref.version, key, value)
+            changes.append(f"version {one.ref.version}: {key} {one.tags.get(key, 'none')} -> {value}")
+    card = read_card(store, chain, one.ref)
+    if card and card != one.description:
+        registry.set_description(one.ref.version, card)
+        changes.append(f"version {one.ref.version}: model card")
+    return changes
+
+
+def read_card(store: ObjectStore, chain: Chain, ref: VersionRef) -> str:
+    """Return the model card of a version's last judgement, as long as a description may be; without one, nothing."""
+    judged = [entry.evidence for entry in chain.entries if entry.to == ref and entry.evidence]
+    page = read_evidence(store, judged[-1], CARD_NAME) if judged else None
+    return (page or b"").decode()[:MAX_DESCRIPTION]

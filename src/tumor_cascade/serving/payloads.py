@@ -1,0 +1,191 @@
+"""A body to records and params, in the forms that MLflow's server takes: JSON of four kinds, CSV, Parquet.
+
+A body is judged before it is parsed: however large, it holds few values, of which a base64 string is one. So neither
+nesting nor millions of numbers nor a number of a million digits reach a parser. No message repeats what was sent.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tumor_cascade.errors import TumorCascadeError
+from tumor_cascade.serving.rows import RequestError
+
+JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
+PARQUET_TYPES = ("application/vnd.apache.parquet", "application/x-parquet")
+FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
+MAX_MARKS = 50_000  # quotes, commas, brackets; the largest request that is answered has a few thousand
+MAX_DEPTH = 16
+MAX_DIGITS = 40
+TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]|[\]}]|[0-9]+', re.DOTALL)  # a string is one, ended or not
+ReadParquet = Callable[[bytes], list[dict[str, Any]]]
+
+
+class MediaError(TumorCascadeError):
+    """A body of a type that is not read here; HTTP status 415."""
+
+
+def read_payload(
+    body: bytes, content_type: str | None, query: Mapping[str, str], read_parquet: ReadParquet
+) -> tuple[object, object]:
+    """Return the records and the params of a request, neither judged yet.
+
+    Args:
+        body: As it came.
+        content_type: Of the header; JSON where there is none.
+        query: Parameters in the address, for bodies that have no place for them.
+        read_parquet: Reads a Parquet file.
+
+    Raises:
+        MediaError: Another content type.
+        RequestError: The body cannot be read as what it is called.
+    """
+    media, _, parameters = (content_type or JSON_TYPE).lower().partition(";")
+    if parameters.strip() not in ("", "charset=utf-8", 'charset="utf-8"'):
+        raise MediaError("a content type has no other parameter than charset=utf-8; leave it out.")
+    params: object = {name: read_value(value) for name, value in query.items()}
+    if media.strip() == JSON_TYPE:
+        records, own = read_json(body)
+        if own is not None and params:
+            raise RequestError("params stand in the body and in the address; leave one of them out.")
+        return records, params if own is None else own
+    if media.strip() == CSV_TYPE:
+        return read_csv(body), params
+    if media.strip() in PARQUET_TYPES:
+        return read_parquet(body), params
+    raise MediaError(f"the content type is none of {JSON_TYPE}, {CSV_TYPE}, {PARQUET_TYPES[0]}; name one of these.")
+
+
+def read_value(text: str) -> object:
+    """Return the value of a parameter in the address: a number, true, false, or text."""
+    try:
+        return {"true": True, "false": False}.get(text, float(text[:MAX_DIGITS]))
+    except ValueError:
+        return text
+
+
+def read_json(body: bytes) -> tuple[object, object]:
+    """Return records and params of a JSON body.
+
+    Raises:
+        RequestError: It is no JSON, holds too many values, or is none of the known forms.
+    """
+    text = decode_text(body)
+    judge_json(text)
+    try:
+        value = json.loads(text, parse_constant=refuse_constant)
+    except ValueError as error:
+        raise RequestError("the body is no JSON; encode it with a JSON library.") from error
+    forms = [form for form in FORMS if isinstance(value, dict) and form in value]
+    if not isinstance(value, dict) or len(forms) != 1 or set(value) - {forms[0], "params"}:
+        raise RequestError(f"the body is no object with exactly one of {', '.join(FORMS)}, and params if need be.")
+    return to_records(forms[0], value[forms[0]]), value.get("params")
+
+
+def decode_text(body: bytes) -> str:
+    """Return a body as text.
+
+    Raises:
+        RequestError: It is no UTF-8.
+    """
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RequestError("the body is no UTF-8 text; encode it as that.") from error
+
+
+def judge_json(text: str) -> None:
+    """Refuse JSON that is costly to parse.
+
+    Raises:
+        RequestError: Too many values, too deep, or a number of too many digits.
+    """
+    if sum(text.count(mark) for mark in '",:[{') > MAX_MARKS:
+        raise RequestError(
+            "the body holds too many values; pixels are sent as base64 of a PNG, TIFF or NPY file, one string per slice."
+        )
+    depth = 0
+    for token in TOKENS.finditer(text):
+        first = text[token.start()]
+        depth += (first in "[{") - (first in "]}")
+        if depth > MAX_DEPTH:
+            raise RequestError(f"the body is nested more than {MAX_DEPTH} deep; rows are one object per slice.")
+        if first.isdigit() and token.end() - token.start() > MAX_DIGITS:
+            raise RequestError(f"the body holds a number of more than {MAX_DIGITS} digits; correct it.")
+
+
+def refuse_constant(name: str) -> Any:
+    """Refuse NaN and infinities, which are no JSON."""
+    raise ValueError(name)
+
+
+def to_records(form: str, value: Any) -> object:
+    """Return one of the forms of MLflow's server as a list of objects; what is no list of objects is left as it is.
+
+    Raises:
+        RequestError: The columns do not fit the values.
+    """
+    if form == "dataframe_split":
+        if not isinstance(value, dict) or set(value) - {"columns", "data", "index"}:
+            raise RequestError("dataframe_split is no object of columns and data.")
+        columns, rows = value.get("columns"), value.get("data")
+        if not is_list(columns, str) or not is_list(rows, list) or any(len(row) != len(columns) for row in rows):
+            raise RequestError("dataframe_split has no names in columns, or rows in data of other lengths than columns.")
+        if len(set(columns)) != len(columns):
+            raise RequestError("dataframe_split names a column twice; drop one.")
+        return [dict(zip(columns, row, strict=True)) for row in rows]
+    if form == "inputs" and isinstance(value, dict):
+        columns = list(value)
+        if not all(is_list(column) for column in value.values()) or len({len(one) for one in value.values()}) != 1:
+            raise RequestError("inputs is no object of columns, or these are lists of different lengths.")
+        return [dict(zip(columns, row, strict=True)) for row in zip(*value.values(), strict=True)]
+    return value
+
+
+def is_list(value: object, kind: type = object) -> bool:
+    """Say whether a value is a list, of one kind of items."""
+    return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def read_csv(body: bytes) -> list[dict[str, Any]]:
+    """Return the rows of a CSV file with a header; an empty field is a value that is not given.
+
+    Raises:
+        RequestError: It is no CSV, or holds too many values.
+    """
+    text = decode_text(body)
+    if sum(text.count(mark) for mark in '",\n\r') > MAX_MARKS:
+        raise RequestError("the body holds too many values; send fewer rows at a time.")
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise RequestError("the body is no CSV file with a header; write it with a CSV library.") from error
+    return to_plain_records([str(name) for name in frame.columns], frame.to_numpy().tolist())
+
+
+def to_plain_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return records of what a table holds: NaN and empty text are None, whole numbers in `slice_index` integers.
+
+    A table has one type per column, so a column of numbers with gaps comes as floats, and in CSV all is text.
+    """
+    return [
+        {name: to_index(value) if name == "slice_index" else to_plain(value) for name, value in zip(columns, row, strict=True)}
+        for row in rows
+    ]
+
+
+def to_plain(value: Any) -> Any:
+    """Return None for what a table holds where nothing is given."""
+    return None if value is None or value == "" or value != value else value
+
+
+def to_index(value: Any) -> Any:
+    """Return a whole number as an integer, whatever a table made of it."""
+    value = to_plain(value)
+    if isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS:
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,148 @@
+"""MLflow's pages as people see them, in headless Chromium; screenshots stay in TUMOR_CASCADE_TEST_OUTPUT."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from mlflow import MlflowClient
+from playwright.sync_api import Page, expect, sync_playwright
+
+from servers import TrackingServer
+from tumor_cascade.registry.client import connect
+from tumor_cascade.registry.views import link_view
+from workplaces import ROOT, Workplace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+OUTPUT = Path(os.environ.get("TUMOR_CASCADE_TEST_OUTPUT", ROOT / "build" / "screenshots"))
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+TIMEOUT_MS = 60_000
+# The pages' assistant would cover a quarter of each picture.
+NO_ASSISTANT = """
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+"""
+DATA = ("--slices", "artifacts/ingest_data/slices", "--manifest", "artifacts/ingest_data/manifest.parquet")
+
+
+@pytest.fixture(scope="module")
+def tracked(smoke: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
+    """A server that shows the `smoke` pipeline and two more segmenters."""
+    place = Workplace(tmp_path_factory.mktemp("ui") / "work")
+    shutil.copytree(smoke.folder, place.folder, symlinks=True)
+    server = TrackingServer(place.folder.parent)
+    server.start()
+    os.environ["MLFLOW_TRACKING_URI"] = server.url
+    try:
+        place.run("tumor-cascade", "track")
+        for fn_weight in (0.7, 0.9):
+            train_segmenter(place, fn_weight)
+        yield server
+    finally:
+        del os.environ["MLFLOW_TRACKING_URI"]
+        server.kill()
+
+
+def train_segmenter(place: Workplace, fn_weight: float) -> None:
+    """Train another segmenter, for three epochs; it tracks itself."""
+    out = f"artifacts/more-{fn_weight}"
+    outputs = (
+        "--out-segmenter",
+        f"{out}/segmenter",
+        "--out-report",
+        f"{out}/report",
+        "--out-metrics",
+        f"{out}/metrics.json",
+    )
+    changes = {"fn_weight": fn_weight, "fp_weight": round(1 - fn_weight, 1), "max_epochs": 3}
+    values = " ".join(f"train_segmenter.{key}={value}" for key, value in changes.items())
+    splits = ("--splits", "artifacts/split_data/splits")
+    place.run("tumor-cascade", "train_segmenter", "--fold", "0", *DATA, *splits, *outputs, "--set", values)
+
+
+@pytest.fixture(scope="module")
+def client(tracked: TrackingServer) -> MlflowClient:
+    return connect(tracked.url)
+
+
+@pytest.fixture(scope="module")
+def experiment_id(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name("tumor-cascade")
+    assert experiment is not None
+    return str(experiment.experiment_id)
+
+
+@pytest.fixture(scope="module")
+def page(tracked: TrackingServer) -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH; on Debian: apt-get install chromium")
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1600, "height": 900}, base_url=tracked.url)
+        page.add_init_script(NO_ASSISTANT)
+        page.set_default_timeout(TIMEOUT_MS)
+        expect.set_options(timeout=TIMEOUT_MS)
+        yield page
+        browser.close()
+
+
+def shoot(page: Page, name: str) -> None:
+    page.wait_for_timeout(1500)  # charts are drawn after their titles
+    page.screenshot(path=OUTPUT / f"mlflow-{name}.png")
+
+
+def find_ids(client: MlflowClient, experiment_id: str, stage: str) -> list[str]:
+    found = client.search_runs([experiment_id], f"tags.stage = '{stage}'")
+    return [run.info.run_id for run in found]
+
+
+def test_run_list__shows_the_headline_columns(page: Page, experiment_id: str) -> None:
+    page.goto(f"/{link_view(experiment_id, 'pipelines')}")
+    for title in ("cascade/test_volume_dice", "cascade/test_slice_dice", "cascade/test_auroc"):
+        expect(page.get_by_role("columnheader", name=title, exact=True).first).to_be_visible()
+    expect(page.get_by_role("link", name="phantom").first).to_be_visible()
+    shoot(page, "run-list")
+
+
+def test_comparison__of_three_segmenters(page: Page, client: MlflowClient, experiment_id: str) -> None:
+    runs = find_ids(client, experiment_id, "train_segmenter")
+    assert len(runs) == 3
+    page.goto(f"/#/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(json.dumps([experiment_id]))}")
+    expect(page.get_by_text("Comparing 3 Runs from 1 Experiment")).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    expect(page.get_by_text("train_segmenter.fn_weight").first).to_be_visible()  # differs, so it gets an axis
+    shoot(page, "comparison-parallel-coordinates")
+    page.goto(f"/{link_view(experiment_id, 'segmenters')}&compareRunsMode=CHART")
+    expect(page.get_by_text("curves/val_dice", exact=True).first).to_be_visible()
+    shoot(page, "comparison-curves")
+    page.goto(f"/{link_view(experiment_id, 'segmenters')}")
+    expect(page.get_by_role("columnheader", name="segmenter/val_dice", exact=True).first).to_be_visible()
+    shoot(page, "comparison-table")
+
+
+def test_run_page__opens_figures_and_curves(page: Page, client: MlflowClient, experiment_id: str) -> None:
+    (evaluation,) = find_ids(client, experiment_id, "evaluate_cascade")
+    run = f"/#/experiments/{experiment_id}/runs/{evaluation}"
+    page.goto(f"{run}/artifacts/report/figures/outcomes.png")
+    expect(page.get_by_role("img", name="report/figures/outcomes.png")).to_be_visible()
+    shoot(page, "figure")
+    page.get_by_text("per_patient.csv").click()
+    expect(page.get_by_text("patient_id").first).to_be_visible()
+    shoot(page, "table")
+    segmenter = find_ids(client, experiment_id, "train_segmenter")[0]
+    page.goto(f"/#/experiments/{experiment_id}/runs/{segmenter}/model-metrics")
+    expect(page.get_by_text("val_dice", exact=True).first).to_be_visible()
+    shoot(page, "curves")
+
+
+def test_pipeline_page__names_every_stage(page: Page, client: MlflowClient, experiment_id: str) -> None:
+    parents = client.search_runs([experiment_id], "tags.stage = 'pipeline'", order_by=["attributes.start_time ASC"])
+    page.goto(f"/#/experiments/{experiment_id}/runs/{parents[0].info.run_id}")
+    expect(page.get_by_role("link", name="evaluate_cascade").first).to_be_visible()
+    page.get_by_text("Research use only").first.scroll_into_view_if_needed()
+    shoot(page, "pipeline")

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from tumor_cascade.configuration import configure
+from tumor_cascade.errors import ParamsError
+from tumor_cascade.params import read_yaml
+from tumor_cascade.whole_pipeline import overridden
+
+
+@pytest.fixture
+def params_path(tmp_path: Path) -> Path:
+    configure("smoke", tmp_path / "params.yaml")
+    return tmp_path / "params.yaml"
+
+
+def test_overridden__for_a_while(params_path: Path) -> None:
+    before = params_path.read_bytes()
+    overrides = ("train_segmenter.fn_weight=0.8 train_segmenter.fp_weight=0.2", 'assemble_cascade.folds="[0, 1]"')
+    with pytest.raises(ZeroDivisionError), overridden(params_path, overrides):
+        values = read_yaml(params_path)
+        assert (values["train_segmenter"]["fn_weight"], values["assemble_cascade"]["folds"]) == (0.8, [0, 1])
+        assert "# phantom: generated" in params_path.read_text()
+        raise ZeroDivisionError
+    assert params_path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train_segmenter.fn_weight=2", r"train_segmenter.fn_weight is 2; must be less than or equal to 1"),
+        ("train_segmenter.nothing=2", r"train_segmenter.nothing is no parameter; must be one of"),
+        ("fn_weight", r"--set fn_weight: must read section.key=value"),
+    ],
+)
+def test_overridden__a_wrong_value_writes_nothing(params_path: Path, override: str, message: str) -> None:
+    before = params_path.read_bytes()
+    with pytest.raises(ParamsError, match=message), overridden(params_path, (override,)):
+        pass
+    assert params_path.read_bytes() == before
+
+
+def test_overridden__nothing(params_path: Path) -> None:
+    before = params_path.stat().st_mtime_ns
+    with overridden(params_path, ("",)):
+        pass
+    assert params_path.stat().st_mtime_ns == before
