@@ -37,7 +37,7 @@ def test_decide__better_by_five_points_in_every_patient_is_promoted() -> None:
 def test_decide__worse_is_refused_and_says_what() -> None:
     decision = decide(build_policy(), [build_fact()], build_scores([0.75] * NUM_PATIENTS), CHAMPION)
     assert decision.verdict == "refuse"
-    assert decision.sentence == "Refused: it fails volume dice of the cascade."
+    assert decision.sentence == "Refused: it fails Volume Dice of the cascade."
     assert find_check(decision, "primary", "volume_dice").finding.startswith("worse: gain -0.050 [-0.050, -0.050]")
 
 
@@ -79,7 +79,7 @@ def test_decide__a_detectable_effect_above_the_margin_abstains() -> None:
     assert decision.verdict == "abstain"
     assert check.numbers["detectable_effect"] == pytest.approx(2.4865 * 0.1 / 40**0.5, rel=0.03)
     assert re.search(r"no gain is shown; these patients could show an effect from 0\.0\d\d on only", check.finding)
-    assert decision.sentence == "Not decided: the evidence is too weak for volume dice of the cascade."
+    assert decision.sentence == "Not decided: the evidence is too weak for Volume Dice of the cascade."
 
 
 def test_decide__the_same_spread_in_more_patients_decides() -> None:
@@ -161,7 +161,7 @@ def test_decide__a_floor_refuses_what_is_below_and_abstains_on_what_may_be(dice:
 
 def test_decide__broken_integrity_is_refused_without_scores() -> None:
     decision = decide(build_policy(), [build_fact("weights.pkl is a pickle")], None, None)
-    assert (decision.verdict, decision.sentence) == ("refuse", "Refused: it fails no pickle.")
+    assert (decision.verdict, decision.sentence) == ("refuse", "Refused: it fails No pickle.")
     assert decision.checks[0].finding == "weights.pkl is a pickle"
 
 

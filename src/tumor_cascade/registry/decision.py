@@ -10,7 +10,7 @@ from tumor_cascade.evaluation.strata import assign_strata, title_strata
 from tumor_cascade.registry.comparison import compare, estimate_metric, share_error
 from tumor_cascade.registry.judged_metrics import METRICS, Scores
 from tumor_cascade.registry.margins import MarginTest
-from tumor_cascade.registry.policy import MarginPolicy, Policy, StatisticsPolicy
+from tumor_cascade.registry.policy import MarginPolicy, MetricName, Policy, StatisticsPolicy
 from tumor_cascade.registry.verdicts import Check, Decision, Fact, Outcome, conclude, describe
 
 MIN_BOOTSTRAP_PATIENTS = 2
@@ -22,8 +22,8 @@ def decide(policy: Policy, facts: Sequence[Fact], candidate: Scores | None, cham
     Args:
         policy: The rules.
         facts: Integrity and health.
-        candidate: Its scores on patients that neither cascade has learned from; None where a fault among the facts made
-            scoring pointless.
+        candidate: Its scores on patients that neither cascade has learned from; None where there are none, or where a
+            fault among the facts made scoring pointless.
         champion: Scores of the same patients; None for the first promotion, which facts and floors decide.
 
     Raises:
@@ -31,6 +31,7 @@ def decide(policy: Policy, facts: Sequence[Fact], candidate: Scores | None, cham
     """
     checks = [fact.to_check() for fact in facts]
     if candidate is None:
+        checks += [] if any(fact.faults for fact in facts) else [judge_number(policy.statistics, 0)]
         return conclude(checks, 0)
     num_patients = len(candidate.patients)
     enough = judge_number(policy.statistics, num_patients)
@@ -87,12 +88,13 @@ def judge_floors(policy: Policy, candidate: Scores) -> Iterator[Check]:
     settle it.
     """
     bootstrap = make_bootstrap(policy.statistics, len(candidate.patients))
-    for metric, floor in (
-        ("slice_auroc", policy.floors.slice_auroc),
-        ("patient_sensitivity", policy.floors.patient_sensitivity),
-        ("volume_dice", policy.floors.volume_dice),
-        ("lesion_recall", policy.floors.lesion_recall),
-    ):
+    floors: dict[MetricName, float] = {
+        "slice_auroc": policy.floors.slice_auroc,
+        "patient_sensitivity": policy.floors.patient_sensitivity,
+        "volume_dice": policy.floors.volume_dice,
+        "lesion_recall": policy.floors.lesion_recall,
+    }
+    for metric, floor in floors.items():
         estimate = estimate_metric(metric, candidate, bootstrap)
         yield Check(
             group="floors",

@@ -102,7 +102,7 @@ def round_scores(scores: Scores) -> Scores:
     """Return scores with the digits that files hold, so that none has more than the one it is compared with."""
     tables = []
     for table in (scores.slices, scores.patients):
-        floats = table.select_dtypes("floating").columns
+        floats = table.select_dtypes(["float32", "float64"]).columns
         rounded = {name: [float(FLOAT_FORMAT % value) for value in table[name]] for name in floats}
         tables.append(table.assign(**rounded))
     return Scores(*tables)

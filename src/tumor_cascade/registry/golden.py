@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -39,26 +39,26 @@ def write_golden(folder: Path, cascade: Path) -> None:
     save_file({"images": images, **answer(load_cascade(cascade), images)}, folder / GOLDEN_NAME)
 
 
-def answer(cascade: Cascade, images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-    """Return `probabilities` `(Z,)` and `masks` `(Z, H, W)` of the images `(Z, 3, H, W)`."""
+def answer(cascade: Cascade, images: Any) -> dict[str, Any]:
+    """Return `probabilities` `(Z,)` and `masks` uint8 `(Z, H, W)` of uint8 images `(Z, 3, H, W)`."""
     prediction = cascade.predict_volume(images)
     return {"probabilities": prediction.probabilities, "masks": prediction.masks.astype(np.uint8)}
 
 
-def read_golden(folder: Path) -> dict[str, NDArray[np.generic]]:
+def read_golden(folder: Path) -> dict[str, Any]:
     """Return `images`, `probabilities` and `masks`.
 
     Raises:
         DataError: The file is missing or damaged.
     """
     try:
-        golden: dict[str, NDArray[np.generic]] = load_file(folder / GOLDEN_NAME)
+        golden: dict[str, Any] = load_file(folder / GOLDEN_NAME)
     except (OSError, SafetensorError) as error:
         raise DataError(f"golden answers cannot be read ({error}); the version is damaged.") from error
     return golden
 
 
-def measure_deviation(golden: dict[str, NDArray[np.generic]], answers: dict[str, NDArray[np.generic]]) -> Deviation:
+def measure_deviation(golden: dict[str, Any], answers: dict[str, Any]) -> Deviation:
     """Compare answers with the golden ones."""
     probabilities = [np.asarray(one["probabilities"], dtype=float) for one in (golden, answers)]
     return Deviation(

@@ -52,6 +52,10 @@ class Chain:
         """Return path -> SHA-256 of a version's files, as its last entry says."""
         return next((entry.files for entry in reversed(self.entries) if entry.to == ref), {})
 
+    def find_judged(self, ref: VersionRef) -> Entry:
+        """Return the last entry that judged a version which the ledger knows."""
+        return next(entry for entry in reversed(self.entries) if entry.to == ref and entry.kind != "rollback")
+
     def find_last(self, ref: VersionRef) -> Entry | None:
         """Return the last entry about a version."""
         return next((entry for entry in reversed(self.entries) if entry.to == ref), None)
@@ -75,7 +79,9 @@ def read_chain(store: ObjectStore) -> Chain:
     if sequences != list(range(1, len(sequences) + 1)):
         missing = sorted(set(range(1, max(sequences) + 1)) - set(sequences))
         faults.append(f"ledger entries are missing: {', '.join(map(str, missing))}")
-    entries, digests, state = [], [], State()
+    entries: list[Entry] = []
+    digests: list[str] = []
+    state = State()
     for sequence in sequences:
         content = store.get(name_entry(sequence)) or b""
         try:
@@ -164,3 +170,10 @@ def put_evidence(store: ObjectStore, pages: dict[str, bytes], main: str) -> str:
 def read_evidence(store: ObjectStore, digest: str, name: str) -> bytes | None:
     """Return a file of a decision, or None."""
     return store.get(f"{EVIDENCE_PREFIX}{digest}/{name}")
+
+
+def read_pages(store: ObjectStore, digest: str) -> dict[str, bytes]:
+    """Return all files of a decision."""
+    prefix = f"{EVIDENCE_PREFIX}{digest}/"
+    found = {key.removeprefix(prefix): store.get(key) for key in store.list_keys(prefix)}
+    return {name: content for name, content in found.items() if content is not None}

@@ -14,8 +14,8 @@ DEFAULT_NAME = "promotions"
 def locate_ledger(tracking_uri: str, artifact_location: str, remembered: str | None) -> str:
     """Return the URL of the ledger.
 
-    TUMOR_CASCADE_LEDGER where it is set; else where the registry remembers its ledger; else `promotions` beside a SQLite
-    database or in the artifacts' S3 bucket.
+    TUMOR_CASCADE_LEDGER where it is set; else where the registry remembers its ledger; else `promotions` beside a
+    SQLite database or in the artifacts' S3 bucket.
 
     Args:
         tracking_uri: Of MLflow.

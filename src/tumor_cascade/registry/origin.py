@@ -35,8 +35,8 @@ def open_product(wanted: str) -> Iterator[Product]:
     """Yield what `wanted` names; files of a registered version are fetched and deleted afterwards.
 
     Args:
-        wanted: A folder; or a version of the registered model `tumor-cascade`: `3`, `champion`, or as MLflow writes them,
-            `models:/tumor-cascade/3` and `models:/tumor-cascade@champion`.
+        wanted: A folder; or a version of the registered model `tumor-cascade`: `3`, `champion`, or as MLflow writes
+            them, `models:/tumor-cascade/3` and `models:/tumor-cascade@champion`.
 
     Raises:
         DataError: The folder holds no cascade, or the version's files are gone.

@@ -17,7 +17,7 @@ from tumor_cascade.product import read_artifact_json
 from tumor_cascade.registry.aliases import draw_until_settled, open_chain
 from tumor_cascade.registry.entries import Entry, State, VersionRef
 from tumor_cascade.registry.health import CASCADE_DIR
-from tumor_cascade.registry.ledger import Chain, append_entry, put_evidence, read_evidence
+from tumor_cascade.registry.ledger import Chain, append_entry, put_evidence, read_pages
 from tumor_cascade.registry.verdicts import Verdict
 from tumor_cascade.registry.version_folder import pack_version
 from tumor_cascade.registry.versions import CLASSIFIER, PRODUCT, SEGMENTER, ModelRegistry, compare_files, hash_files
@@ -50,13 +50,13 @@ class Judgement:
     Attributes:
         verdict: On the candidate.
         sentence: Why.
-        data: SHA-256 of the patients it was judged on.
+        data: SHA-256 of the patients it was judged on; None where it was not scored.
         pages: Name -> bytes of the decision, the comparison and the model card.
     """
 
     verdict: Verdict
     sentence: str
-    data: str
+    data: str | None
     pages: dict[str, bytes]
 
 
@@ -100,15 +100,20 @@ def promote(registry: ModelRegistry, store: ObjectStore, cascade: Path, policy: 
     Raises:
         DataError: The ledger or a version is damaged.
     """
-    open_chain(registry, store)
+    chain = open_chain(registry, store)
     with tempfile.TemporaryDirectory() as work:
         number = register_version(registry, cascade, policy, Path(work, "packed"))
-        for round_number in range(MAX_ROUNDS):
+        candidate = fetch(registry, name_candidate(cascade, number), Path(work, "candidate"))
+        check_cascade(candidate, cascade)
+        champions: dict[VersionRef | None, Stored] = {}
+        for _ in range(MAX_ROUNDS):
             chain = open_chain(registry, store)
-            folder = Path(work, str(round_number))
-            candidate = fetch(registry, chain, name_candidate(cascade, number), folder / "candidate")
-            check_cascade(candidate, cascade)
-            outcome = settle(registry, store, chain, candidate, policy, judge, folder)
+            check_files(candidate, chain)
+            ref = chain.state.champion
+            if ref not in (None, candidate.ref) and ref not in champions:
+                champions[ref] = fetch(registry, ref, Path(work, f"champion-{ref.version}"))
+                check_files(champions[ref], chain)
+            outcome = settle(store, chain, candidate, champions.get(ref), policy, judge)
             if outcome is not None:
                 draw_until_settled(registry, store)
                 return outcome
@@ -118,27 +123,15 @@ def promote(registry: ModelRegistry, store: ObjectStore, cascade: Path, policy: 
 
 
 def settle(
-    registry: ModelRegistry,
-    store: ObjectStore,
-    chain: Chain,
-    candidate: Stored,
-    policy: str,
-    judge: Judge,
-    folder: Path,
+    store: ObjectStore, chain: Chain, candidate: Stored, champion: Stored | None, policy: str, judge: Judge
 ) -> Outcome | None:
     """Return how a candidate fares, judging it if need be; None where another entry came between."""
     if chain.state.champion == candidate.ref:
-        entry = next(
-            entry for entry in reversed(chain.entries) if entry.to == candidate.ref and entry.kind != "rollback"
-        )
-        return Outcome(entry, read_pages(store, entry), is_new=False)
-    champion = None
-    if chain.state.champion is not None:
-        champion = fetch(registry, chain, chain.state.champion, folder / "champion")
+        return recall(store, chain.find_judged(candidate.ref))
     judgement = judge(candidate, champion, chain.state)
     known = find_same(chain, candidate.ref, judgement, policy)
     if known is not None:
-        return Outcome(known, read_pages(store, known), is_new=False)
+        return recall(store, known)
     evidence = put_evidence(store, judgement.pages, DECISION_NAME)
     entry = append_entry(
         store,
@@ -152,6 +145,11 @@ def settle(
         data=judgement.data,
     )
     return None if entry is None else Outcome(entry, judgement.pages, is_new=True)
+
+
+def recall(store: ObjectStore, entry: Entry) -> Outcome:
+    """Return the outcome of an earlier run."""
+    return Outcome(entry, read_pages(store, str(entry.evidence)), is_new=False)
 
 
 def register_version(registry: ModelRegistry, cascade: Path, policy: str, folder: Path) -> int:
@@ -186,19 +184,22 @@ def read_content_id(folder: Path) -> str:
     return content_id
 
 
-def fetch(registry: ModelRegistry, chain: Chain, ref: VersionRef, folder: Path) -> Stored:
-    """Copy a version from the registry.
+def fetch(registry: ModelRegistry, ref: VersionRef, folder: Path) -> Stored:
+    """Copy a version from the registry."""
+    folder.mkdir(parents=True)
+    copy = registry.download(PRODUCT, ref.version, folder)
+    return Stored(ref, copy, hash_files(copy))
+
+
+def check_files(stored: Stored, chain: Chain) -> None:
+    """Refuse a version whose files are not those that the ledger knows; of a new one it knows nothing.
 
     Raises:
-        DataError: Its files are not those that the ledger knows.
+        DataError: Naming each file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    copy = registry.download(PRODUCT, ref.version, folder)
-    files = hash_files(copy)
-    expected = chain.find_files(ref)
-    if expected and (faults := compare_files(files, expected)):
-        raise DataError(faults, f"{PRODUCT} version {ref.version} is not what the ledger knows:")
-    return Stored(ref, copy, files)
+    expected = chain.find_files(stored.ref)
+    if expected and (faults := compare_files(stored.files, expected)):
+        raise DataError(faults, f"{PRODUCT} version {stored.ref.version} is not what the ledger knows:")
 
 
 def check_cascade(candidate: Stored, cascade: Path) -> None:
@@ -224,10 +225,3 @@ def find_same(chain: Chain, ref: VersionRef, judgement: Judgement, policy: str) 
         if (entry.to, entry.kind, entry.policy, entry.data) == (ref, judgement.verdict, policy, judgement.data):
             return entry
     return None
-
-
-def read_pages(store: ObjectStore, entry: Entry) -> dict[str, bytes]:
-    """Return the files of an entry's judgement."""
-    names = [key.rsplit("/", 1)[1] for key in store.list_keys(f"evidence/{entry.evidence}/")]
-    found = {name: read_evidence(store, str(entry.evidence), name) for name in names}
-    return {name: content for name, content in found.items() if content is not None}

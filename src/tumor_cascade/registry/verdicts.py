@@ -104,9 +104,7 @@ def conclude(checks: Sequence[Check], num_patients: int) -> Decision:
     """Return the decision that checks add up to."""
     outcomes = {check.outcome for check in checks}
     verdict: Verdict = "refuse" if "refuse" in outcomes else "abstain" if "abstain" in outcomes else "promote"
-    names = {
-        outcome: ", ".join(check.title.lower() for check in checks if check.outcome == outcome) for outcome in outcomes
-    }
+    names = {outcome: ", ".join(check.title for check in checks if check.outcome == outcome) for outcome in outcomes}
     return Decision(verdict, MEANINGS[verdict].format_map({**names, "promote": ""}), num_patients, tuple(checks))
 
 

@@ -15,6 +15,7 @@ from tumor_cascade import __version__
 from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.product import read_artifact_json
 from tumor_cascade.registry.golden import write_golden
+from tumor_cascade.registry.served_model import build_input_example, build_signature
 from tumor_cascade.registry.versions import hash_files
 from tumor_cascade.storage import CONTENT_NAME, hash_file, write_json
 
@@ -66,6 +67,8 @@ def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]]
             python_model=str(shim),
             artifacts={"cascade": str(parts["cascade"]), "golden": str(parts["golden"]), "version": str(manifest)},
             pip_requirements=[f"tumor-cascade=={__version__}"],
+            signature=build_signature(),
+            input_example=build_input_example(),
         )
     forget_machine(out / "MLmodel", content["content_id"])
     return hash_files(out)

@@ -111,10 +111,10 @@ class ModelRegistry:
         except (MlflowException, OSError) as error:
             raise DataError(f"{name} version {version} cannot be read from the registry: {error}") from error
 
-    def read_model(self) -> tuple[dict[str, int], dict[str, str]]:
-        """Return aliases and tags of `tumor-cascade`; without the model, none."""
+    def read_model(self, name: str = PRODUCT) -> tuple[dict[str, int], dict[str, str]]:
+        """Return aliases and tags of a model; without the model, none."""
         try:
-            model = self.client.get_registered_model(PRODUCT)
+            model = self.client.get_registered_model(name)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return {}, {}

@@ -96,7 +96,7 @@ def describe_volume(
         )
         if options.has_pictures:
             for name, shown in zip(PICTURES, (np.zeros_like(mask), mask), strict=True):
-                answer[name] = write_png(draw_overlay(images[position, FLAIR], shown, white, "research use only"))
+                answer[name] = write_png(draw_overlay(images[position, FLAIR], shown, white, "Research use only"))
         answers.append(answer)
     return answers
 

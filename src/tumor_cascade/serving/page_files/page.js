@@ -58,6 +58,7 @@ function show(predictions) {
   find("strip").replaceChildren(...answers.map(makeTile));
   find("strip").hidden = answers.length < 2;
   find("viewer").hidden = false;
+  find("result").scrollIntoView({ block: "nearest" });
   const best = Math.max(...answers.map((answer) => answer.probability ?? -1));
   select(Math.max(0, answers.findIndex((answer) => answer.probability === best)));
 }
@@ -110,7 +111,8 @@ function drawPicture() {
 
 function formatPercent(share) {
   const percent = 100 * share;
-  return `${percent > 0 && percent < 10 ? percent.toFixed(1) : percent.toFixed(0)} %`;
+  if (percent > 99.9 && percent < 100) return "> 99.9 %";
+  return `${percent.toFixed(percent === 0 || percent === 100 || (percent >= 10 && percent <= 99) ? 0 : 1)} %`;
 }
 
 async function takeFiles(list) {

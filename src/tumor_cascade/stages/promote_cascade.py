@@ -1,0 +1,119 @@
+"""`promote_cascade`: registers a product and makes it champion if the gate says so; an act, no stage of dvc.yaml."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from tumor_cascade.data.cohort import read_rows
+from tumor_cascade.data.manifest import read_manifest
+from tumor_cascade.data.split import TEST
+from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams
+from tumor_cascade.registry.checkout import describe_checkout
+from tumor_cascade.registry.health import HealthProbe, probe_in_process
+from tumor_cascade.registry.judge import CascadeJudge, Material
+from tumor_cascade.registry.policy import read_policy
+from tumor_cascade.registry.promotion import Outcome, promote
+from tumor_cascade.registry.shared import Shared
+from tumor_cascade.stages.ingest_data import ingest_data
+from tumor_cascade.storage import atomic_dir
+
+
+@dataclass(frozen=True)
+class JudgedFolder:
+    """Labelled patients to judge on instead of the locked test set.
+
+    Attributes:
+        path: Folder or zip.
+        layout: How it lies.
+        params: Section `ingest_data`; its source does not count.
+    """
+
+    path: Path
+    layout: Literal["kaggle", "images"]
+    params: IngestDataParams
+
+
+@dataclass(frozen=True)
+class PromotionSettings:
+    """What a promotion needs besides artifacts.
+
+    Attributes:
+        policy_path: The rules, a file in git.
+        params: Section `evaluate_cascade`: how patients are scored.
+        shared: Registry and ledger.
+        judged: Patients to judge on; None: the locked test set.
+        probe: Runs a version and measures it.
+    """
+
+    policy_path: Path
+    params: EvaluateCascadeParams
+    shared: Shared
+    judged: JudgedFolder | None = None
+    probe: HealthProbe = probe_in_process
+
+
+def promote_cascade(
+    settings: PromotionSettings,
+    *,
+    cascade: Path,
+    report: Path,
+    slices: Path,
+    manifest: Path,
+    splits: Path,
+    out_decision: Path,
+) -> Outcome:
+    """Register a packed cascade, judge it against the champion on the same patients, and act on the verdict.
+
+    Args:
+        settings: Policy, scoring, registry.
+        cascade: Packed product.
+        report: Of `evaluate_cascade`; its tables are taken where they are of these bytes. It need not exist.
+        slices: Folder of packed volumes.
+        manifest: `manifest.parquet` of `ingest_data`.
+        splits: Folder of `split_data`.
+        out_decision: Folder for `decision.json`, `comparison.html`, the model card and a table of patients.
+
+    Raises:
+        DataError: A part is damaged or does not fit, or the ledger is.
+    """
+    policy, digest = read_policy(settings.policy_path)
+    params = settings.params.model_copy(update={"partition": "test"})
+    rows = read_rows(manifest, splits)
+    material = Material(
+        slices=slices,
+        manifest=manifest,
+        splits=splits,
+        judged_slices=slices,
+        judged_rows=rows[rows["partition"] == TEST],
+        origin="the locked test set of the candidate's split",
+        report=report,
+    )
+    with take_judged(material, settings.judged) as taken:
+        judge = CascadeJudge(policy, settings.policy_path, digest, params, taken, describe_checkout(), settings.probe)
+        outcome = promote(settings.shared.registry, settings.shared.store, cascade, digest, judge)
+    with atomic_dir(out_decision) as folder:
+        for name, page in outcome.pages.items():
+            (folder / name).write_bytes(page)
+    return outcome
+
+
+@contextmanager
+def take_judged(material: Material, judged: JudgedFolder | None) -> Iterator[Material]:
+    """Yield the material with the patients of a folder in the place of the test set, ingested for the while."""
+    if judged is None:
+        yield material
+        return
+    with tempfile.TemporaryDirectory() as work:
+        slices, manifest = Path(work, "slices"), Path(work, "manifest.parquet")
+        params = judged.params.model_copy(update={"source": judged.layout})
+        ingest_data(params, raw=judged.path, out_slices=slices, out_manifest=manifest)
+        yield replace(
+            material,
+            judged_slices=slices,
+            judged_rows=read_manifest(manifest),
+            origin=f"all patients of {judged.path.name}",
+            report=None,
+        )
