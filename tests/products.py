@@ -28,6 +28,7 @@ def write_product(
     validation_patients: Sequence[str] = (),
     has_neighbor_slices: bool = False,
     is_leaky: bool = False,
+    network: str = "resnet18",
 ) -> Path:
     """Write a cascade of one small classifier and one small segmenter with seeded random weights; return its folder."""
     settings = CascadeSettings(
@@ -47,6 +48,8 @@ def write_product(
     for role, kind in ARCHITECTURES.items():
         torch.manual_seed(0)
         architecture = {"in_channels": preprocessing.num_channels, **kind}
+        if role == "classifier":
+            architecture["network"] = network
         weights = build_network(role, architecture).state_dict()
         config = {
             "role": role,

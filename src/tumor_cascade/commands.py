@@ -307,4 +307,43 @@ def remote(url: str, endpoint_url: str | None) -> None:
     click.echo(f"{url}: remote of dvc push and dvc pull")
 
 
-COMMANDS = (configure, phantom, predict, evaluate, remote, results, ladder)
+@click.command(
+    short_help="Answer predictions over HTTP, with a page for people.",
+    epilog=format_examples("serve", "serve --port 9000", "serve --model models:/tumor-cascade@champion"),
+)
+@click.option(
+    "--cascade",
+    type=ANY_PATH,
+    default="artifacts/assemble_cascade/cascade",
+    show_default=True,
+    help="Packed cascade, as `dvc repro` makes it.",
+)
+@click.option("--model", help="A registered version in its place, as MLflow names it; its files are checked.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="To listen on.")
+@click.option("--max-body-mb", type=click.IntRange(1, 256), default=16, show_default=True, help="Of a request.")
+@click.option(
+    "--max-requests", type=click.IntRange(1, 256), default=8, show_default=True, help="Answered at the same time."
+)
+def serve(cascade: Path, model: str | None, host: str, port: int, max_body_mb: int, max_requests: int) -> None:
+    """Serve a cascade: POST /invocations as MLflow's server has it, and a page at /.
+
+    Also /livez, /readyz, /metrics for Prometheus, /model. There is neither encryption nor a login: other machines are
+    to reach it through a proxy that has both.
+    """
+    from tumor_cascade.serving.server import open_folder
+    from tumor_cascade.serving.server import serve as serve_forever
+
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        warn(f"Other machines may reach {host}:{port} without a login; put a proxy in front of it.")
+    if model is None:
+        load = open_folder(cascade)
+    else:
+        from tumor_cascade.registry.served_version import open_version
+
+        load = open_version(model)
+    click.echo(f"http://{host}:{port}/\n{RESEARCH_USE}")
+    serve_forever(load, host, port, max_body_mb * 2**20, max_requests)
+
+
+COMMANDS = (configure, phantom, predict, evaluate, serve, remote, results, ladder)

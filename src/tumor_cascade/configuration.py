@@ -1,7 +1,7 @@
 """`tumor-cascade configure`: writes params.yaml from a preset, comments kept, checked before anything is written.
 
-`presets/phantom.yaml` is complete; every other preset is a sparse overlay of values on it, or on the preset that it names
-under `extends`.
+`presets/phantom.yaml` is complete; every other preset is a sparse overlay of values on it, or on the preset that it
+names under `extends`.
 """
 
 import io

@@ -14,7 +14,7 @@ LAYERS = (
     {"models"},
     {"network_folder"},
     {"product"},
-    {"evaluation", "training"},
+    {"evaluation", "serving", "training"},
     {"registry"},
     {"stages"},
     {"external_evaluation", "prediction", "results"},

@@ -24,7 +24,7 @@ from workplaces import Workplace, make_workplace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-NUM_EPOCHS = 20
+NUM_EPOCHS = 14
 TIMEOUT_S = 300
 DATA = ("--slices", "artifacts/ingest_data/slices", "--manifest", "artifacts/ingest_data/manifest.parquet")
 

@@ -1,4 +1,4 @@
-"""What MLflow serves: a version that is checked before it is loaded, behind the same engine as `tumor-cascade serve`."""
+"""What MLflow serves: a version that is checked before it is loaded, and answers as `tumor-cascade serve` does."""
 
 import logging
 from pathlib import Path
@@ -21,14 +21,14 @@ from tumor_cascade.serving.answers import KEYS, Identity, write_png
 from tumor_cascade.serving.engine import Engine
 from tumor_cascade.serving.limits import Limits
 from tumor_cascade.serving.page import SAMPLES
-from tumor_cascade.serving.payloads import to_plain_records
 from tumor_cascade.serving.rows import THRESHOLDS, BusyError, Options, RequestError
+from tumor_cascade.serving.tables import to_plain_records
 from tumor_cascade.settings import choose_device
 
 logger = logging.getLogger(__name__)
 
 
-class ServedModel(PythonModel):  # type: ignore[misc]
+class ServedModel(PythonModel):
     """A cascade behind MLflow's interface. Its errors are MLflow's own, so that no trace leaves the server."""
 
     def load_context(self, context: PythonModelContext) -> None:

@@ -1,5 +1,6 @@
-"""A registered version is checked before anything of it is loaded: its files against its manifest, both against the
-ledger where that can be reached.
+"""A registered version is checked before anything of it is loaded.
+
+Its files against its own manifest, and both against the ledger where that can be reached.
 """
 
 import logging
@@ -15,9 +16,9 @@ from mlflow.artifacts import download_artifacts
 from tumor_cascade.errors import DataError, ParamsError, TumorCascadeError
 from tumor_cascade.object_store import open_store
 from tumor_cascade.product import read_artifact_json
-from tumor_cascade.registry.aliases import LEDGER_TAG
+from tumor_cascade.registry.aliases import LEDGER_TAG, open_chain
 from tumor_cascade.registry.client import connect
-from tumor_cascade.registry.ledger import Chain, read_chain, require_sound
+from tumor_cascade.registry.ledger import LEDGER_PREFIX, Chain, read_chain, require_sound
 from tumor_cascade.registry.location import LEDGER_VARIABLE
 from tumor_cascade.registry.versions import ModelRegistry, compare_files, hash_files
 from tumor_cascade.serving.batching import BatchObserver
@@ -66,18 +67,19 @@ def find_ledger() -> Chain | None:
     Raises:
         DataError: It does not hold together.
     """
+    registry, url = None, os.environ.get(LEDGER_VARIABLE)
     try:
-        url = os.environ.get(LEDGER_VARIABLE)
-        if not url and os.environ.get("MLFLOW_TRACKING_URI"):
-            url = ModelRegistry(connect(), "").read_model()[1].get(LEDGER_TAG)
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            registry = ModelRegistry(connect(), "")
+            url = url or registry.read_model()[1].get(LEDGER_TAG)
         if not url:
             return None
         store = open_store(url)
-        chain = read_chain(store)
+        store.list_keys(LEDGER_PREFIX)
     except (TumorCascadeError, MlflowException, OSError) as error:
-        logger.warning("the ledger cannot be read: %s", error)
+        logger.warning("the ledger cannot be reached: %s", error)
         return None
-    return require_sound(chain, store)
+    return require_sound(read_chain(store), store) if registry is None else open_chain(registry, store)
 
 
 def read_version_number(folder: Path) -> int | None:
@@ -104,7 +106,7 @@ def open_version(uri: str) -> Load:
             try:
                 folder = Path(download_artifacts(artifact_uri=uri, dst_path=work))
             except (MlflowException, OSError) as error:
-                raise ParamsError(f"{uri} cannot be fetched ({error}); name a version or an alias that exists.") from error
+                raise ParamsError(f"{uri} cannot be fetched ({error}); name one that exists.") from error
             check_version(folder)
             return open_folder(folder / CASCADE_DIR, read_version_number(folder))(observe_batch)
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from tumor_cascade.object_store import ObjectStore, open_store
-from tumor_cascade.registry.aliases import LEDGER_TAG
+from tumor_cascade.registry.aliases import LEDGER_TAG, open_chain
 from tumor_cascade.registry.client import connect, open_experiment
+from tumor_cascade.registry.ledger import Chain
 from tumor_cascade.registry.location import locate_ledger
 from tumor_cascade.registry.versions import ModelRegistry
 
@@ -15,6 +16,10 @@ class Shared:
 
     registry: ModelRegistry
     store: ObjectStore
+
+    def read_chain(self) -> Chain:
+        """Return the ledger, checked."""
+        return open_chain(self.registry, self.store)
 
 
 def open_shared() -> Shared:

@@ -104,8 +104,8 @@ def conclude(checks: Sequence[Check], num_patients: int) -> Decision:
     """Return the decision that checks add up to."""
     outcomes = {check.outcome for check in checks}
     verdict: Verdict = "refuse" if "refuse" in outcomes else "abstain" if "abstain" in outcomes else "promote"
-    names = {outcome: ", ".join(check.title for check in checks if check.outcome == outcome) for outcome in outcomes}
-    return Decision(verdict, MEANINGS[verdict].format_map({**names, "promote": ""}), num_patients, tuple(checks))
+    names = {str(one): ", ".join(check.title for check in checks if check.outcome == one) for one in outcomes}
+    return Decision(verdict, MEANINGS[verdict].format_map(names), num_patients, tuple(checks))
 
 
 def describe(estimate: Estimate, *, is_difference: bool = False) -> str:

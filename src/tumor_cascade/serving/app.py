@@ -36,14 +36,17 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 # Names of MLflow's error codes, which its clients know.
-CODES = {400: "INVALID_PARAMETER_VALUE", 404: "ENDPOINT_NOT_FOUND", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
+CODES = {
+    400: "INVALID_PARAMETER_VALUE",
+    404: "ENDPOINT_NOT_FOUND",
+    500: "INTERNAL_ERROR",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
 
 
 def build_app(service: Service) -> FastAPI:
     """Return the application around a service, which may still be loading."""
-    app = FastAPI(
-        title="tumor-cascade", version=__version__, description=RESEARCH_USE, docs_url=None, redoc_url=None
-    )
+    app = FastAPI(title="tumor-cascade", version=__version__, description=RESEARCH_USE, docs_url=None, redoc_url=None)
     app.add_middleware(SafeHeaders)
     app.add_exception_handler(TumorCascadeError, refuse)
     app.add_exception_handler(HTTPException, refuse_route)

@@ -62,11 +62,12 @@ class Intake:
 
     async def _fill(self, body: bytearray, request: Request) -> None:
         refusal = BodyError(
-            f"the body is larger than {self.max_body_bytes} bytes; send fewer rows at a time, or write images as PNG.", 413
+            f"the body is larger than {self.max_body_bytes} bytes; send fewer rows at a time, or write images as PNG.",
+            413,
         )
-        declared = request.headers.get("content-length", "0")
-        is_too_large = int(declared) > self.max_body_bytes if declared.isdecimal() else False
-        if is_too_large and ("expect" in request.headers or int(declared) > MAX_DROPPED_BYTES):
+        declared = int(request.headers.get("content-length", "0"))  # h11 has judged it
+        is_too_large = declared > self.max_body_bytes
+        if is_too_large and ("expect" in request.headers or declared > MAX_DROPPED_BYTES):
             raise refusal
         num_bytes = 0
         async for chunk in request.stream():

@@ -2,7 +2,8 @@
 
 import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ PREFIX = "tumor_cascade"
 NUM_RECENT = 500  # slices that drift is measured on
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 SLICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# Grey levels, quantiles of a reference -> how they differ.
+Measure = Callable[[list[float], Mapping[float, float]], float]
 
 
 class Monitor:
@@ -27,7 +30,7 @@ class Monitor:
 
     def __init__(self, max_requests: int) -> None:
         self.registry = CollectorRegistry()
-        made = {"namespace": PREFIX, "registry": self.registry}
+        made: dict[str, Any] = {"namespace": PREFIX, "registry": self.registry}
         self.requests = Counter("requests", "Requests for predictions, by HTTP status.", ["status"], **made)
         self.request_seconds = Histogram(
             "request_seconds", "From the whole body to the answer.", buckets=SECONDS, **made
@@ -57,7 +60,7 @@ class Monitor:
 
     def compare(self, reference: Mapping[str, Any]) -> None:
         """Tell from now on how recent inputs differ from a product's `reference`; see `assemble_cascade`."""
-        made = {"namespace": PREFIX, "registry": self.registry}
+        made: dict[str, Any] = {"namespace": PREFIX, "registry": self.registry}
         recent = Gauge("recent_slices", f"Slices that drift is measured on, at most {NUM_RECENT}.", **made)
         recent.set_function(lambda: len(self._recent))
         rate = Gauge("positive_rate", "Share of recent slices that were called positive.", **made)
@@ -79,15 +82,15 @@ class Monitor:
         )
         for channel, name in enumerate(SEQUENCES):
             quantiles = {float(q): value for q, value in reference["quantiles"][f"{name}_mean"].items()}
-            shift.labels(name).set_function(lambda c=channel, q=quantiles: measure_shift(self._list_levels(c), q))
-            outside.labels(name).set_function(lambda c=channel, q=quantiles: measure_outside(self._list_levels(c), q))
+            shift.labels(name).set_function(partial(self._measure, measure_shift, channel, quantiles))
+            outside.labels(name).set_function(partial(self._measure, measure_outside, channel, quantiles))
 
     def render(self) -> bytes:
         """Return everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _list_levels(self, channel: int) -> list[float]:
-        return [float(levels[channel]) for levels, _ in list(self._recent)]
+    def _measure(self, measure: Measure, channel: int, quantiles: Mapping[float, float]) -> float:
+        return measure([float(levels[channel]) for levels, _ in list(self._recent)], quantiles)
 
 
 def measure_shift(levels: list[float], quantiles: Mapping[float, float]) -> float:

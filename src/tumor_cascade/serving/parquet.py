@@ -13,13 +13,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from tumor_cascade.serving.payloads import to_plain_records
 from tumor_cascade.serving.rows import RequestError
+from tumor_cascade.serving.tables import to_plain_records
 
 MAX_READER_BYTES = 512 * 2**20  # beside what the libraries take
 MAX_COLUMNS = 16
 START_TIMEOUT_S, READ_TIMEOUT_S = 60.0, 10.0
-UNREADABLE = "the body is no Parquet file that can be read within bounds; write it with pandas or pyarrow, uncompressed."
+UNREADABLE = (
+    "the body is no Parquet file that can be read within bounds; write it with pandas or pyarrow, uncompressed."
+)
 
 
 class ParquetReader:

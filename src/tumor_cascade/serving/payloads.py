@@ -4,21 +4,19 @@ A body is judged before it is parsed: however large, it holds few values, of whi
 nesting nor millions of numbers nor a number of a million digits reach a parser. No message repeats what was sent.
 """
 
-import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeGuard
 
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.serving.rows import RequestError
+from tumor_cascade.serving.tables import MAX_DIGITS, MAX_MARKS, decode_text, read_csv
 
 JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
 PARQUET_TYPES = ("application/vnd.apache.parquet", "application/x-parquet")
 FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
-MAX_MARKS = 50_000  # quotes, commas, brackets; the largest request that is answered has a few thousand
 MAX_DEPTH = 16
-MAX_DIGITS = 40
 TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]|[\]}]|[0-9]+', re.DOTALL)  # a string is one, ended or not
 ReadParquet = Callable[[bytes], list[dict[str, Any]]]
 
@@ -84,18 +82,6 @@ def read_json(body: bytes) -> tuple[object, object]:
     return to_records(forms[0], value[forms[0]]), value.get("params")
 
 
-def decode_text(body: bytes) -> str:
-    """Return a body as text.
-
-    Raises:
-        RequestError: It is no UTF-8.
-    """
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RequestError("the body is no UTF-8 text; encode it as that.") from error
-
-
 def judge_json(text: str) -> None:
     """Refuse JSON that is costly to parse.
 
@@ -104,7 +90,7 @@ def judge_json(text: str) -> None:
     """
     if sum(text.count(mark) for mark in '",:[{') > MAX_MARKS:
         raise RequestError(
-            "the body holds too many values; pixels are sent as base64 of a PNG, TIFF or NPY file, one string per slice."
+            "the body holds too many values; pixels are sent as base64 of a PNG, TIFF or NPY file, a string per slice."
         )
     depth = 0
     for token in TOKENS.finditer(text):
@@ -132,7 +118,9 @@ def to_records(form: str, value: Any) -> object:
             raise RequestError("dataframe_split is no object of columns and data.")
         columns, rows = value.get("columns"), value.get("data")
         if not is_list(columns, str) or not is_list(rows, list) or any(len(row) != len(columns) for row in rows):
-            raise RequestError("dataframe_split has no names in columns, or rows in data of other lengths than columns.")
+            raise RequestError(
+                "dataframe_split has no names in columns, or rows in data of other lengths than columns."
+            )
         if len(set(columns)) != len(columns):
             raise RequestError("dataframe_split names a column twice; drop one.")
         return [dict(zip(columns, row, strict=True)) for row in rows]
@@ -144,48 +132,6 @@ def to_records(form: str, value: Any) -> object:
     return value
 
 
-def is_list(value: object, kind: type = object) -> bool:
+def is_list(value: object, kind: type = object) -> TypeGuard[list[Any]]:
     """Say whether a value is a list, of one kind of items."""
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
-
-
-def read_csv(body: bytes) -> list[dict[str, Any]]:
-    """Return the rows of a CSV file with a header; an empty field is a value that is not given.
-
-    Raises:
-        RequestError: It is no CSV, or holds too many values.
-    """
-    text = decode_text(body)
-    if sum(text.count(mark) for mark in '",\n\r') > MAX_MARKS:
-        raise RequestError("the body holds too many values; send fewer rows at a time.")
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise RequestError("the body is no CSV file with a header; write it with a CSV library.") from error
-    return to_plain_records([str(name) for name in frame.columns], frame.to_numpy().tolist())
-
-
-def to_plain_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return records of what a table holds: NaN and empty text are None, whole numbers in `slice_index` integers.
-
-    A table has one type per column, so a column of numbers with gaps comes as floats, and in CSV all is text.
-    """
-    return [
-        {name: to_index(value) if name == "slice_index" else to_plain(value) for name, value in zip(columns, row, strict=True)}
-        for row in rows
-    ]
-
-
-def to_plain(value: Any) -> Any:
-    """Return None for what a table holds where nothing is given."""
-    return None if value is None or value == "" or value != value else value
-
-
-def to_index(value: Any) -> Any:
-    """Return a whole number as an integer, whatever a table made of it."""
-    value = to_plain(value)
-    if isinstance(value, str) and value.isdecimal() and len(value) <= MAX_DIGITS:
-        return int(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
