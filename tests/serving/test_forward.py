@@ -37,7 +37,7 @@ def build_networks(normalization: str, *, has_neighbor_slices: bool, num: int) -
     for seed in range(num):
         torch.manual_seed(seed)
         channels = preprocessing.num_channels
-        classifier = TumorClassifier(channels, "efficientnet_lite0", 0.0, "linear", 32)
+        classifier = TumorClassifier(channels, "resnet18", 0.0, "linear", 32)
         segmenter = ResUNet(channels, [4, 8], "residual", has_slice_head=seed == 0, has_deep_supervision=False)
         for role, network in zip(roles, (classifier, segmenter), strict=True):
             role.append(ScoringNetwork(network.eval(), preprocessing))

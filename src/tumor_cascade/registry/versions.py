@@ -1,7 +1,11 @@
 """Registered models and their versions in MLflow: one version per content, made once however often it is asked for."""
 
 import contextlib
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ MODELS = {
 }
 CONTENT_TAG = "content_id"
 MAX_DESCRIPTION = 5000  # characters that MLflow's database takes
+NUM_TRIES, PAUSE_S = 6, 0.1
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,10 @@ class ModelRegistry:
             return found
         with contextlib.suppress(MlflowException):  # it exists
             self.client.create_registered_model(name, description=MODELS[name])
-        logged = self.log_folder(name, folder, {**tags, CONTENT_TAG: content_id})
-        made = int(
-            self.client.create_model_version(
-                name,
-                source=f"models:/{logged}",
-                model_id=logged,
-                tags={**tags, CONTENT_TAG: content_id},
-                description=description,
-            ).version
-        )
+        tags = {**tags, CONTENT_TAG: content_id}
+        logged = self.log_folder(name, folder, tags)
+        create = partial(self.client.create_model_version, name, f"models:/{logged}", model_id=logged)
+        made = int(persist(create, tags=tags, description=description).version)
         lowest = self.find(name, content_id)
         assert lowest is not None
         if lowest < made:
@@ -80,9 +79,9 @@ class ModelRegistry:
 
     def log_folder(self, name: str, folder: Path, tags: dict[str, str]) -> str:
         """Keep a folder's files as a logged model; return its id."""
-        logged = self.client.create_logged_model(self.experiment_id, name=name, tags=tags)
+        logged = persist(self.client.create_logged_model, self.experiment_id, name=name, tags=tags)
         self.client.log_model_artifacts(logged.model_id, str(folder))
-        self.client.finalize_logged_model(logged.model_id, "READY")
+        persist(self.client.finalize_logged_model, logged.model_id, "READY")
         return str(logged.model_id)
 
     def find(self, name: str, content_id: str) -> int | None:
@@ -97,7 +96,7 @@ class ModelRegistry:
 
     def delete(self, name: str, version: int) -> None:
         """Delete a version."""
-        self.client.delete_model_version(name, str(version))
+        persist(self.client.delete_model_version, name, str(version))
 
     def download(self, name: str, version: int, folder: Path) -> Path:
         """Copy the files of a version into a folder, from where the registry keeps them; return where they lie.
@@ -124,21 +123,36 @@ class ModelRegistry:
     def set_alias(self, alias: str, version: int | None) -> None:
         """Point an alias of `tumor-cascade` to a version, or remove it."""
         if version is None:
-            self.client.delete_registered_model_alias(PRODUCT, alias)
+            persist(self.client.delete_registered_model_alias, PRODUCT, alias)
         else:
-            self.client.set_registered_model_alias(PRODUCT, alias, str(version))
+            persist(self.client.set_registered_model_alias, PRODUCT, alias, str(version))
 
     def set_model_tag(self, key: str, value: str) -> None:
         """Set a tag of `tumor-cascade`."""
-        self.client.set_registered_model_tag(PRODUCT, key, value)
+        persist(self.client.set_registered_model_tag, PRODUCT, key, value)
 
     def set_version_tag(self, version: int, key: str, value: str) -> None:
         """Set a tag of a version of `tumor-cascade`."""
-        self.client.set_model_version_tag(PRODUCT, str(version), key, value)
+        persist(self.client.set_model_version_tag, PRODUCT, str(version), key, value)
 
     def set_description(self, version: int, text: str) -> None:
         """Set the description of a version of `tumor-cascade`."""
-        self.client.update_model_version(PRODUCT, str(version), text)
+        persist(self.client.update_model_version, PRODUCT, str(version), text)
+
+
+def persist(write: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Write to the registry, again where another writer was in the way: two that set one tag collide in MLflow.
+
+    Each of these writes may be done twice.
+    """
+    for attempt in range(NUM_TRIES - 1):
+        try:
+            return write(*arguments, **named)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise
+            time.sleep(random.uniform(0.5, 1) * PAUSE_S * 2**attempt)
+    return write(*arguments, **named)
 
 
 def describe_version(version: Any) -> Registered:

@@ -58,8 +58,10 @@ def read_payload(
 
 def read_value(text: str) -> object:
     """Return the value of a parameter in the address: a number, true, false, or text."""
+    if text in ("true", "false"):
+        return text == "true"
     try:
-        return {"true": True, "false": False}.get(text, float(text[:MAX_DIGITS]))
+        return float(text[:MAX_DIGITS])
     except ValueError:
         return text
 

@@ -100,6 +100,25 @@ def listen(host: str, port: int) -> socket.socket:
         raise ParamsError(f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port.") from error
 
 
+def build_server(service: Service) -> uvicorn.Server:
+    """Return a server of the application around a service; it takes its socket when it runs."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            build_app(service),
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+    )
+
+
 def serve(load: Load, host: str, port: int, max_body_bytes: int, max_requests: int) -> None:
     """Serve until stopped; the server listens at once and says that it is ready once the cascade is loaded.
 
@@ -116,21 +135,7 @@ def serve(load: Load, host: str, port: int, max_body_bytes: int, max_requests: i
     """
     listener = listen(host, port)
     service = Service(max_body_bytes, max_requests)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            build_app(service),
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=STOP_TIMEOUT_S,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        )
-    )
+    server = build_server(service)
     failures: list[BaseException] = []
 
     def get_ready() -> None:
