@@ -16,13 +16,13 @@ from typing import Any
 
 from candidates import judge_as, read_name, write_candidate
 from tumor_cascade.registry.aliases import ALIASES
-from tumor_cascade.registry.entries import State
+from tumor_cascade.registry.entries import PolicyRef, State
 from tumor_cascade.registry.promotion import Judge, Judgement, Stored, promote
 from tumor_cascade.registry.shared import Shared, open_shared
 from tumor_cascade.registry.upkeep import audit, recover
 from tumor_cascade.registry.versions import CLASSIFIER, PRODUCT, SEGMENTER, ModelRegistry
 
-POLICY = "4" * 64
+POLICY = PolicyRef(name="paper", sha256="4" * 64)
 DATABASE, LEDGER, SAVED = "mlflow.db", "promotions", "saved"
 # What others can see of a promoter, on the registry's client and on the ledger's store.
 STEPS = ("create_", "delete_", "finalize_", "log_", "set_", "update_", "put_if_absent")
@@ -157,18 +157,18 @@ def kill_everywhere() -> dict[str, Any]:
 
 def warm_up() -> None:
     """Promote once elsewhere, so that forks find imported what a promotion imports on its way."""
-    here, variable = Path.cwd(), "MLFLOW_TRACKING_URI"
-    uri = os.environ[variable]
+    here, environment = Path.cwd(), dict(os.environ)
     warm = here / "warm"
     warm.mkdir()
     shutil.copyfile(DATABASE, warm / DATABASE)
     os.chdir(warm)
-    os.environ[variable] = f"sqlite:///{warm / DATABASE}"
+    os.environ |= {"MLFLOW_TRACKING_URI": f"sqlite:///{warm / DATABASE}", "TUMOR_CASCADE_LEDGER": str(warm / LEDGER)}
     write_candidate(Path("first"), "first")
     offer("first", promote_anyone)
     describe()
     os.chdir(here)
-    os.environ[variable] = uri
+    os.environ.clear()
+    os.environ |= environment
 
 
 def save() -> None:
@@ -185,11 +185,13 @@ def restore() -> None:
     shutil.copytree(Path(SAVED, LEDGER), LEDGER)
 
 
-def race(num_promoters: int) -> dict[str, Any]:
-    """Have promoters of different candidates run at the same time; say what they leave."""
-    for number in range(num_promoters):
-        write_candidate(Path(str(number)), str(number))
-    pids = [fork(lambda name=str(number): offer(name, promote_higher)) for number in range(num_promoters)]
+def race(num_promoters: int, num_candidates: int) -> dict[str, Any]:
+    """Have promoters run at the same time, each candidate offered by as many; say what they leave."""
+    names = [str(number) for number in range(num_candidates)]
+    for name in names:
+        write_candidate(Path(name), name)
+    offered = [names[number % num_candidates] for number in range(num_promoters)]
+    pids = [fork(lambda name=name: offer(name, promote_higher)) for name in offered]
     for pid in pids:
         wait(pid)
 
@@ -201,7 +203,7 @@ def race(num_promoters: int) -> dict[str, Any]:
         return {
             **describe(),
             "kinds": [entry.kind for entry in chain.entries],
-            "candidates": sorted(entry.to.version for entry in chain.entries),
+            "candidates": sorted({entry.to.version for entry in chain.entries}),
             "champion": read_name(folder / "artifacts/cascade"),
             "is_champion_known": refs[chain.state.champion.version] == chain.state.champion,
         }
@@ -211,5 +213,5 @@ def race(num_promoters: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     warm_up()
-    result = kill_everywhere() if sys.argv[1] == "kill" else race(int(sys.argv[2]))
+    result = kill_everywhere() if sys.argv[1] == "kill" else race(*map(int, sys.argv[2:]))
     print(json.dumps(result))

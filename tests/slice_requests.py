@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from archives import encode, make_image
 
 TIMEOUT_S = 60
+PARQUET_TYPE = "application/vnd.apache.parquet"
 SIZE_PX = 48
 
 

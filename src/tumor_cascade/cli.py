@@ -11,11 +11,15 @@ from tumor_cascade import __version__, params
 from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option, set_option
 from tumor_cascade.configuration import read_overridden
 from tumor_cascade.errors import TumorCascadeError
+from tumor_cascade.promotion_commands import PROMOTION_COMMANDS
 from tumor_cascade.registry.stage_log import record_execution
 from tumor_cascade.registry_commands import REGISTRY_COMMANDS
-from tumor_cascade.stages.interface import INTERFACES, StageInterface
+from tumor_cascade.stages.interface import ACTS, INTERFACES, StageInterface
 
-EXIT_CODES = "Exit codes: 2 wrong params or flags, 3 data or artifacts that break their contract, 1 a bug."
+EXIT_CODES = (
+    "Exit codes: 2 wrong params or flags, 3 data or artifacts that break their contract, 4 promotion refused where "
+    "that was to be fatal, 1 a bug."
+)
 
 
 class Group(click.Group):
@@ -34,10 +38,11 @@ class Group(click.Group):
         return list(self.commands)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write two lists, the stages in the order in which they run."""
+        """Write three lists, the stages in the order in which they run."""
         parts = {
             "Stages, in the order in which `dvc repro` runs them": list(INTERFACES),
-            "Other commands": [name for name in self.commands if name not in INTERFACES],
+            "After them, on the registry that people share": list(ACTS),
+            "Other commands": [name for name in self.commands if name not in (*INTERFACES, *ACTS)],
         }
         for title, names in parts.items():
             with formatter.section(title):
@@ -76,7 +81,8 @@ def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
     return command
 
 
-for _command in (*(build_stage_command(*item) for item in INTERFACES.items()), *COMMANDS, *REGISTRY_COMMANDS):
+_STAGE_COMMANDS = (build_stage_command(*item) for item in INTERFACES.items())
+for _command in (*_STAGE_COMMANDS, *PROMOTION_COMMANDS, *COMMANDS, *REGISTRY_COMMANDS):
     main.add_command(_command)
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     {"stages"},
     {"external_evaluation", "prediction", "results"},
     {"commands", "whole_pipeline"},
-    {"registry_commands"},
+    {"promotion_commands", "registry_commands"},
     {"cli"},
 )
 # Networks, scoring and losses: plain arguments in, tensors out.

@@ -37,8 +37,9 @@ def test_stages__are_the_same_in_the_same_order(found: list[str]) -> None:
 
 
 def test_stages__each_has_one_module_and_one_test_file() -> None:
-    assert list_modules(STAGES_DIR, r"(\w+)\.py") == set(STAGES)
-    assert list_modules(ROOT / "tests" / "stages", r"test_(\w+)\.py") == set(STAGES)
+    # Promotion is an act on a shared registry: no stage of dvc.yaml.
+    assert list_modules(STAGES_DIR, r"(\w+)\.py") - {"promote_cascade"} == set(STAGES)
+    assert list_modules(ROOT / "tests" / "stages", r"test_(\w+)\.py") - {"promote_cascade"} == set(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -9,14 +9,14 @@ import pytest
 from candidates import count_entries, judge_as, read_name, write_candidate
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.registry.aliases import ALIASES
-from tumor_cascade.registry.entries import State
+from tumor_cascade.registry.entries import PolicyRef, State
 from tumor_cascade.registry.promotion import Judge, Judgement, Outcome, Stored, promote
 from tumor_cascade.registry.shared import Shared, open_shared
 from tumor_cascade.registry.upkeep import audit, list_registered, recover, roll_back
 from tumor_cascade.registry.verdicts import Verdict
 from tumor_cascade.registry.versions import CLASSIFIER, PRODUCT, SEGMENTER
 
-POLICY = "4" * 64
+POLICY = PolicyRef(name="paper", sha256="4" * 64)
 Promoter = Callable[[str, Verdict], Outcome]
 
 
@@ -69,7 +69,7 @@ def test_promote__a_version_holds_all_that_it_needs(shared: Shared, offer: Promo
     folder = shared.registry.download(PRODUCT, 1, workplace / "copy")
     manifest = json.loads((folder / "artifacts/version.json").read_text())
     assert manifest["content_id"] == entry.to.content_id
-    assert manifest["policy"] == POLICY
+    assert manifest["policy"] == POLICY.model_dump()
     assert {name: (one["model"], one["version"]) for name, one in manifest["components"].items()} == {
         "classifiers/fold-0": (CLASSIFIER, 1),
         "segmenters/fold-0": (SEGMENTER, 1),

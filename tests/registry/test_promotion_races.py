@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import promoters
+from object_server import BUCKET, CREDENTIALS, serve_objects
 
 TESTS = Path(promoters.__file__).parent
 OLD = {"champion": 1, "challenger": None, "previous": None}
@@ -40,13 +41,26 @@ def test_promote__killed_after_any_step_ends_as_exactly_old_or_exactly_new(workp
 
 @pytest.mark.slow
 def test_promote__twenty_at_once_leave_one_consistent_champion(workplace: Path) -> None:
-    check_race(run_promoters("race", str(NUM_PROMOTERS)))
+    result = run_promoters("race", str(NUM_PROMOTERS), str(NUM_PROMOTERS))
+    check_race(result, num_candidates=NUM_PROMOTERS)
+    assert result["num_entries"] == NUM_PROMOTERS
 
 
-def check_race(result: dict[str, Any]) -> None:
-    """Every candidate is judged exactly once, the best one is champion, and the registry shows just that."""
-    assert result["champion"] == str(NUM_PROMOTERS - 1)
+@pytest.mark.slow
+def test_promote__twenty_at_once_with_a_ledger_on_s3_offering_four_candidates(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve_objects(workplace) as url:
+        location = {"AWS_ENDPOINT_URL_S3": url, "TUMOR_CASCADE_LEDGER": f"s3://{BUCKET}/promotions"}
+        for name, value in {**CREDENTIALS, **location}.items():
+            monkeypatch.setenv(name, value)
+        check_race(run_promoters("race", str(NUM_PROMOTERS), "4"), num_candidates=4)
+
+
+def check_race(result: dict[str, Any], num_candidates: int) -> None:
+    """Every candidate has one version and is judged, the best one is champion, and the registry shows just that."""
+    assert result["champion"] == str(num_candidates - 1)
     assert result["is_champion_known"]
-    assert result["candidates"] == list(range(1, NUM_PROMOTERS + 1))
-    assert (result["num_entries"], result["versions"]) == (NUM_PROMOTERS, [NUM_PROMOTERS] * 3)
+    assert result["versions"] == [num_candidates] * 3
+    assert len(result["candidates"]) == num_candidates
     assert result["findings"] == []

@@ -24,6 +24,13 @@ class VersionRef(Record):
     content_id: Sha256
 
 
+class PolicyRef(Record):
+    """A policy: its name, which says what kind of data it is for, and the SHA-256 of its file."""
+
+    name: str
+    sha256: Sha256
+
+
 class Entry(Record):
     """One verdict.
 
@@ -35,7 +42,7 @@ class Entry(Record):
         to: The candidate, or the version that a rollback returned to.
         files: Path in the version -> SHA-256, for every file of `to`.
         evidence: SHA-256 of the decision's JSON; of a rollback none.
-        policy: SHA-256 of the policy file.
+        policy: Under which it was decided; of a rollback none.
         data: SHA-256 of the patients that the decision was made on.
         who: Person or job.
         why: In a sentence.
@@ -50,7 +57,7 @@ class Entry(Record):
     to: VersionRef
     files: dict[str, Sha256]
     evidence: Sha256 | None
-    policy: Sha256 | None
+    policy: PolicyRef | None
     data: Sha256 | None
     who: str
     why: str
@@ -72,11 +79,13 @@ class State:
             came after the version it returned to.
         challenger: The last candidate that was judged against today's champion and did not replace it.
         withdrawn: `content_id` of a former champion -> number of the rollback that took it off.
+        policy_name: Under which champions are made here; None before the first.
     """
 
     history: tuple[VersionRef, ...] = ()
     challenger: VersionRef | None = None
     withdrawn: Mapping[str, int] = field(default_factory=dict)
+    policy_name: str | None = None
 
     @property
     def champion(self) -> VersionRef | None:
@@ -103,4 +112,5 @@ class State:
             kept, gone = self.history[:cut], self.history[cut:]
         withdrawn = {**self.withdrawn, **{ref.content_id: entry.sequence for ref in gone}}
         withdrawn.pop(entry.to.content_id, None)
-        return State((*kept, entry.to), None, withdrawn)
+        policy_name = self.policy_name if entry.policy is None else entry.policy.name
+        return State((*kept, entry.to), None, withdrawn, policy_name)

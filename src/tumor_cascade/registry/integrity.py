@@ -1,7 +1,6 @@
 """Is a packed cascade what it says it is? Facts without a threshold, each with every fault that was found."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,18 +11,24 @@ from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.product import CASCADE_NAME, read_artifact_json
 from tumor_cascade.registry.checkout import Checkout, is_committed
 from tumor_cascade.registry.entries import State
+from tumor_cascade.registry.safe_files import find_unsafe_files
 from tumor_cascade.registry.verdicts import Fact
 from tumor_cascade.storage import CONTENT_NAME, canonical_json, hash_file, hash_path
 
 NUM_SHOWN = 5
-SAFE_SUFFIXES = (".json", ".safetensors")
 TRAINERS = {"classifiers": "train_classifier", "segmenters": "train_segmenter"}
 CONTENT_KEYS = ("stage", "params", "inputs", "code", "lock")
-MAX_HEADER_BYTES = 100_000_000
 
 
 def inspect_cascade(
-    cascade: Path, *, manifest: Path, splits: Path, policy_path: Path, checkout: Checkout, state: State
+    cascade: Path,
+    *,
+    manifest: Path,
+    splits: Path,
+    policy_path: Path,
+    policy_name: str,
+    checkout: Checkout,
+    state: State,
 ) -> list[Fact]:
     """Return the facts about a packed cascade.
 
@@ -32,6 +37,7 @@ def inspect_cascade(
         manifest: Of the data that it was made from.
         splits: Folder of `split_data`.
         policy_path: The policy has to be committed like the code.
+        policy_name: And be of the kind that this registry's champions are made under.
         checkout: Of this code.
         state: Of the ledger.
     """
@@ -80,6 +86,13 @@ def inspect_cascade(
             "no rollback has taken this version off",
             "never rolled back",
             find_withdrawal(contents[cascade], state),
+        ),
+        make_fact(
+            "same_kind",
+            "Same kind of data",
+            "champion and candidate are judged under policies of one name",
+            f"policy {policy_name}",
+            find_other_kind(policy_name, state),
         ),
     ]
 
@@ -147,38 +160,6 @@ def name_network(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def find_unsafe_files(folder: Path) -> Iterator[str]:
-    """Yield each file that is neither JSON nor safetensors, whatever it is called."""
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            yield f"{name} is a link"
-        elif path.is_file() and path.suffix not in SAFE_SUFFIXES:
-            yield f"{name} is no {' or '.join(SAFE_SUFFIXES)} file"
-        elif path.is_file() and not (is_json(path) if path.suffix == ".json" else is_safetensors(path)):
-            yield f"{name} is not what its suffix says"
-
-
-def is_json(path: Path) -> bool:
-    """Say whether a file holds JSON."""
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return True
-
-
-def is_safetensors(path: Path) -> bool:
-    """Say whether a file starts with the length of a JSON header and that header, as safetensors do."""
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            header = json.loads(stream.read(length)) if length <= MAX_HEADER_BYTES else None
-        except ValueError:
-            return False
-    return isinstance(header, dict)
-
-
 def find_leaks(product: dict[str, Any]) -> Iterator[str]:
     """Yield what makes a cascade's own split unfit."""
     if product.get("is_leaky") is not False or product.get("protocol") != "patient_level":
@@ -192,4 +173,13 @@ def find_withdrawal(content: dict[str, Any], state: State) -> Iterator[str]:
     if sequence := state.withdrawn.get(str(content.get("content_id"))):
         yield (
             f"ledger entry {sequence} rolled it back; `tumor-cascade registry rollback --to` brings it back on purpose"
+        )
+
+
+def find_other_kind(policy_name: str, state: State) -> Iterator[str]:
+    """Yield the policy of another name that this registry's champions are made under."""
+    if state.policy_name not in (None, policy_name):
+        yield (
+            f"champions of this registry are made under policy {state.policy_name}, for other data than {policy_name}; "
+            "use another registry (MLFLOW_TRACKING_URI)"
         )

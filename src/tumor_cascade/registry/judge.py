@@ -10,12 +10,11 @@ import pandas as pd
 
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.params import EvaluateCascadeParams
-from tumor_cascade.product import read_artifact_json
 from tumor_cascade.registry.aliases import CARD_NAME
 from tumor_cascade.registry.checkout import Checkout
 from tumor_cascade.registry.decision import decide
 from tumor_cascade.registry.decision_page import pair_patients, render_decision
-from tumor_cascade.registry.entries import State
+from tumor_cascade.registry.entries import PolicyRef, State
 from tumor_cascade.registry.evidence import Patients, reuse_report, score, select_strangers
 from tumor_cascade.registry.health import CASCADE_DIR, HealthProbe, judge_health
 from tumor_cascade.registry.integrity import inspect_cascade
@@ -23,7 +22,6 @@ from tumor_cascade.registry.judged_metrics import Scores
 from tumor_cascade.registry.model_card import Card, render_card
 from tumor_cascade.registry.policy import Policy
 from tumor_cascade.registry.promotion import DECISION_NAME, Judgement, Stored
-from tumor_cascade.storage import CONTENT_NAME
 
 PAGE_NAME, TABLE_NAME = "comparison.html", "per_patient.csv"
 
@@ -33,22 +31,22 @@ class Material:
     """What a candidate was made from, and whom it is to be judged on.
 
     Attributes:
-        slices: Folder of packed volumes that it was trained on.
-        manifest: Their manifest.
+        manifest: Of the data that it was trained on.
         splits: Their split.
         judged_slices: Folder of packed volumes of the patients to judge on.
         judged_rows: Their manifest rows.
         origin: Who they are, in words.
         report: An evaluation of the candidate on them, which may spare scoring; None without one.
+        source: Kind of the data it was trained on, as in `ingest_data.source`; None where it is unknown.
     """
 
-    slices: Path
     manifest: Path
     splits: Path
     judged_slices: Path
     judged_rows: pd.DataFrame
     origin: str
     report: Path | None
+    source: str | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class CascadeJudge:
     Attributes:
         policy: The rules.
         policy_path: Their file.
-        policy_digest: Its SHA-256.
+        policy_ref: How the ledger names it.
         params: How patients are scored.
         material: Of the candidate.
         checkout: Of this code.
@@ -67,7 +65,7 @@ class CascadeJudge:
 
     policy: Policy
     policy_path: Path
-    policy_digest: str
+    policy_ref: PolicyRef
     params: EvaluateCascadeParams
     material: Material
     checkout: Checkout
@@ -81,6 +79,7 @@ class CascadeJudge:
             manifest=self.material.manifest,
             splits=self.material.splits,
             policy_path=self.policy_path,
+            policy_name=self.policy.name,
             checkout=self.checkout,
             state=state,
         )
@@ -98,7 +97,7 @@ class CascadeJudge:
             **decision.to_json(),
             "candidate": candidate.ref.model_dump(),
             "champion": champion.ref.model_dump() if champion else None,
-            "policy": {"name": self.policy.name, "sha256": self.policy_digest, "rules": self.policy.model_dump()},
+            "policy": {**self.policy_ref.model_dump(), "rules": self.policy.model_dump()},
             "patients": describe_patients(patients, self.material.origin),
         }
         pairs = pair_patients(*scores)
@@ -127,15 +126,13 @@ class CascadeJudge:
         return candidate, score(folders["champion"], patients, self.params) if "champion" in folders else None
 
     def _render_card(self, described: dict[str, Any], cascade: Path, scores: Scores | None) -> str:
-        path = self.material.slices / CONTENT_NAME
-        content = read_artifact_json(path) if path.is_file() else {}
         return render_card(
             Card(
                 decision=described,
                 policy=self.policy,
                 cascade=cascade,
                 scores=scores if scores is not None and len(scores.patients) > 1 else None,
-                source=content.get("params", {}).get("source"),
+                source=self.material.source,
                 rows=read_manifest(self.material.manifest),
                 commit=self.checkout.commit,
             )

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from tumor_cascade.errors import DataError
 from tumor_cascade.object_store import ObjectStore
-from tumor_cascade.registry.entries import Entry, Kind, State, VersionRef
+from tumor_cascade.registry.entries import Entry, Kind, PolicyRef, State, VersionRef
 
 LEDGER_PREFIX, EVIDENCE_PREFIX = "ledger/", "evidence/"
 FIRST_PREVIOUS = "0" * 64
@@ -133,7 +133,7 @@ def append_entry(
     *,
     why: str,
     evidence: str | None = None,
-    policy: str | None = None,
+    policy: PolicyRef | None = None,
     data: str | None = None,
 ) -> Entry | None:
     """Write the entry after a chain's last one: the commit point.

@@ -14,8 +14,11 @@ from ruamel.yaml.error import YAMLError
 
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import Section, check_values
+from tumor_cascade.registry.entries import PolicyRef
 from tumor_cascade.storage import hash_file
 
+POLICIES_DIR = "policies"
+POLICIES = {"phantom": "phantom", "kaggle": "lgg"}
 MetricName = Literal[
     "volume_dice",
     "slice_auroc",
@@ -115,8 +118,19 @@ class Policy(Section):
     health: HealthPolicy
 
 
-def read_policy(path: Path) -> tuple[Policy, str]:
-    """Return a policy and the SHA-256 of its file.
+def choose_policy(source: str | None) -> Path:
+    """Return the policy file for a kind of data, as `ingest_data.source` names it.
+
+    Raises:
+        ParamsError: There is none.
+    """
+    if source not in POLICIES:
+        raise ParamsError(f"no policy is made for data of the source {source}; name one with --policy.")
+    return Path(POLICIES_DIR, f"{POLICIES[source]}.yaml")
+
+
+def read_policy(path: Path) -> tuple[Policy, PolicyRef]:
+    """Return a policy, and how the ledger names it.
 
     Raises:
         ParamsError: The file is missing, no YAML mapping, or breaks a rule; with every violation.
@@ -131,4 +145,5 @@ def read_policy(path: Path) -> tuple[Policy, str]:
         raise ParamsError(f"policy {path}: is no valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ParamsError(f"policy {path}: must be a mapping of {', '.join(Policy.model_fields)}.")
-    return check_values(Policy, values, path.name, ()), hash_file(path)
+    policy = check_values(Policy, values, path.name, ())
+    return policy, PolicyRef(name=policy.name, sha256=hash_file(path))

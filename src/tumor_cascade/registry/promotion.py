@@ -15,7 +15,7 @@ from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.object_store import ObjectStore
 from tumor_cascade.product import read_artifact_json
 from tumor_cascade.registry.aliases import draw_until_settled, open_chain
-from tumor_cascade.registry.entries import Entry, State, VersionRef
+from tumor_cascade.registry.entries import Entry, PolicyRef, State, VersionRef
 from tumor_cascade.registry.health import CASCADE_DIR
 from tumor_cascade.registry.ledger import Chain, append_entry, put_evidence, read_pages
 from tumor_cascade.registry.verdicts import Verdict
@@ -84,7 +84,7 @@ class Outcome:
         return self.entry.kind in ("promote", "rollback")
 
 
-def promote(registry: ModelRegistry, store: ObjectStore, cascade: Path, policy: str, judge: Judge) -> Outcome:
+def promote(registry: ModelRegistry, store: ObjectStore, cascade: Path, policy: PolicyRef, judge: Judge) -> Outcome:
     """Register a packed cascade, have it judged against the champion, and make it champion if it is better.
 
     A judge who was overtaken by another champion is asked again. The same question (candidate, champion, policy,
@@ -94,7 +94,7 @@ def promote(registry: ModelRegistry, store: ObjectStore, cascade: Path, policy: 
         registry: Of models.
         store: Of the ledger.
         cascade: Packed product.
-        policy: SHA-256 of the policy file.
+        policy: That the judge goes by.
         judge: Scores and decides.
 
     Raises:
@@ -123,7 +123,7 @@ def promote(registry: ModelRegistry, store: ObjectStore, cascade: Path, policy: 
 
 
 def settle(
-    store: ObjectStore, chain: Chain, candidate: Stored, champion: Stored | None, policy: str, judge: Judge
+    store: ObjectStore, chain: Chain, candidate: Stored, champion: Stored | None, policy: PolicyRef, judge: Judge
 ) -> Outcome | None:
     """Return how a candidate fares, judging it if need be; None where another entry came between."""
     if chain.state.champion == candidate.ref:
@@ -152,7 +152,7 @@ def recall(store: ObjectStore, entry: Entry) -> Outcome:
     return Outcome(entry, read_pages(store, str(entry.evidence)), is_new=False)
 
 
-def register_version(registry: ModelRegistry, cascade: Path, policy: str, folder: Path) -> int:
+def register_version(registry: ModelRegistry, cascade: Path, policy: PolicyRef, folder: Path) -> int:
     """Return the version of a packed cascade, registered with its networks if it is new."""
     content_id = read_content_id(cascade)
     found = registry.find(PRODUCT, content_id)
@@ -217,7 +217,7 @@ def check_cascade(candidate: Stored, cascade: Path) -> None:
         )
 
 
-def find_same(chain: Chain, ref: VersionRef, judgement: Judgement, policy: str) -> Entry | None:
+def find_same(chain: Chain, ref: VersionRef, judgement: Judgement, policy: PolicyRef) -> Entry | None:
     """Return the entry of an earlier run that answered the same question since the champion last changed."""
     for entry in reversed(chain.entries):
         if entry.kind in ("promote", "rollback"):

@@ -16,6 +16,7 @@ from tumor_cascade.registry.aliases import (
     list_aliases,
     list_tags,
     open_chain,
+    read_card,
 )
 from tumor_cascade.registry.entries import Entry, VersionRef
 from tumor_cascade.registry.ledger import Chain, append_entry, read_chain, read_evidence
@@ -125,6 +126,23 @@ def list_registered(registry: ModelRegistry, chain: Chain) -> list[Listed]:
         )
         for one in registry.list_versions(PRODUCT)
     ]
+
+
+def read_model_card(registry: ModelRegistry, store: ObjectStore, chain: Chain, wanted: str) -> str:
+    """Return the model card of a version, by number or alias, as it was when it was judged last.
+
+    Raises:
+        ParamsError: There is no such version, or it was never judged.
+    """
+    aliases, _ = registry.read_model()
+    refs = {str(one.ref.version): one.ref for one in registry.list_versions(PRODUCT)}
+    refs |= {alias: refs[str(number)] for alias, number in aliases.items() if str(number) in refs}
+    if wanted not in refs:
+        raise ParamsError(f"{wanted} is no version; must be one of {', '.join(refs) or 'none yet'}.")
+    text = read_card(store, chain, refs[wanted])
+    if not text:
+        raise ParamsError(f"version {wanted} was never judged; run `tumor-cascade promote_cascade`.")
+    return text
 
 
 def audit(registry: ModelRegistry, store: ObjectStore) -> list[str]:

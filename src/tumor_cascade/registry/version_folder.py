@@ -14,6 +14,7 @@ from mlflow.pyfunc import save_model
 from tumor_cascade import __version__
 from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.product import read_artifact_json
+from tumor_cascade.registry.entries import PolicyRef
 from tumor_cascade.registry.golden import write_golden
 from tumor_cascade.registry.served_model import build_input_example, build_signature
 from tumor_cascade.registry.versions import hash_files
@@ -32,14 +33,14 @@ set_model(ServedModel())
 MADE_AT = "1970-01-01 00:00:00"
 
 
-def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]], policy: str) -> dict[str, str]:
+def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]], policy: PolicyRef) -> dict[str, str]:
     """Write the files of a version.
 
     Args:
         out: Folder to make.
         cascade: Packed product.
         components: Network, e.g. `classifiers/fold-0` -> registered model, version and content_id.
-        policy: SHA-256 of the policy under which it is registered.
+        policy: Under which it is registered.
 
     Returns:
         Path -> SHA-256 of every file.
@@ -58,7 +59,7 @@ def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]]
                 "content_id": content["content_id"],
                 "components": components,
                 "params": collect_params(cascade),
-                "policy": policy,
+                "policy": policy.model_dump(),
                 "files": {**files, SHIM_NAME: hash_file(shim)},
             },
         )

@@ -168,6 +168,8 @@ def answer_error(status: int, message: str) -> Response:
     """Return an error as MLflow's clients read it."""
     code = CODES.get(status, HTTPStatus(status).name)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    if status in (408, 413):
+        headers["Connection"] = "close"  # what is left of the body is not waited for
     return Response(json.dumps({"error_code": code, "message": message}), status, headers, JSON)
 
 

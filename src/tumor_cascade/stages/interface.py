@@ -51,3 +51,10 @@ INTERFACES = {
         ("report", "metrics"),
     ),
 }
+
+# Acts on a registry that others share: commands and entry points, but no stages of dvc.yaml (docs/adr/0004).
+ACTS = {
+    "promote_cascade": StageInterface(
+        "Register the product and make it champion if the gate says so.", ("cascade", "report", *DATA), ("decision",)
+    ),
+}

@@ -11,6 +11,7 @@ from tumor_cascade.data.cohort import read_rows
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.split import TEST
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams
+from tumor_cascade.product import read_artifact_json
 from tumor_cascade.registry.checkout import describe_checkout
 from tumor_cascade.registry.health import HealthProbe, probe_in_process
 from tumor_cascade.registry.judge import CascadeJudge, Material
@@ -18,7 +19,7 @@ from tumor_cascade.registry.policy import read_policy
 from tumor_cascade.registry.promotion import Outcome, promote
 from tumor_cascade.registry.shared import Shared
 from tumor_cascade.stages.ingest_data import ingest_data
-from tumor_cascade.storage import atomic_dir
+from tumor_cascade.storage import CONTENT_NAME, atomic_dir
 
 
 @dataclass(frozen=True)
@@ -79,25 +80,34 @@ def promote_cascade(
     Raises:
         DataError: A part is damaged or does not fit, or the ledger is.
     """
-    policy, digest = read_policy(settings.policy_path)
+    policy, policy_ref = read_policy(settings.policy_path)
     params = settings.params.model_copy(update={"partition": "test"})
     rows = read_rows(manifest, splits)
     material = Material(
-        slices=slices,
         manifest=manifest,
         splits=splits,
         judged_slices=slices,
         judged_rows=rows[rows["partition"] == TEST],
         origin="the locked test set of the candidate's split",
         report=report,
+        source=read_source(slices),
     )
     with take_judged(material, settings.judged) as taken:
-        judge = CascadeJudge(policy, settings.policy_path, digest, params, taken, describe_checkout(), settings.probe)
-        outcome = promote(settings.shared.registry, settings.shared.store, cascade, digest, judge)
+        judge = CascadeJudge(
+            policy, settings.policy_path, policy_ref, params, taken, describe_checkout(), settings.probe
+        )
+        outcome = promote(settings.shared.registry, settings.shared.store, cascade, policy_ref, judge)
     with atomic_dir(out_decision) as folder:
         for name, page in outcome.pages.items():
             (folder / name).write_bytes(page)
     return outcome
+
+
+def read_source(slices: Path) -> str | None:
+    """Return the kind of data in a folder of packed volumes, as `ingest_data.source` names it; None if it is silent."""
+    path = slices / CONTENT_NAME
+    source = read_artifact_json(path).get("params", {}).get("source") if path.is_file() else None
+    return None if source is None else str(source)
 
 
 @contextmanager

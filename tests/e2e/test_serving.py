@@ -1,0 +1,181 @@
+"""`tumor-cascade serve` over HTTP: the answers of `predict`, and hostile requests beside good ones."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from archives import encode, image_path, make_archive, make_image, make_patient_id
+from candidates import write_candidate
+from cascade_servers import PredictionServer, serve_cascade
+from hostile import CANARY, Attack, list_attacks, list_random_attacks
+from slice_requests import PARQUET_TYPE, Reply, make_body, make_row, make_volume, send, to_text
+from tumor_cascade.prediction import LINES_NAME, predict
+from tumor_cascade.product import load_cascade
+from tumor_cascade.serving.client import Answer, Client
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+NUM_HOSTILE = 1000
+NUM_SLICES = 4
+THRESHOLD_TOLERANCE = 1e-4
+MAX_GROWTH_MB = 600
+PATIENT = make_patient_id(0)
+
+
+@pytest.fixture(scope="module")
+def cascade(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # The gate passes about half of the slices.
+    folder = tmp_path_factory.mktemp("product") / "cascade"
+    return write_candidate(folder, "served", gate_threshold=0.0, has_neighbor_slices=True)
+
+
+@pytest.fixture(scope="module")
+def server(cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
+    with serve_cascade(tmp_path_factory.mktemp("server"), cascade) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def predicted(cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Slices as files, and what `tumor-cascade predict` says of each, by file name."""
+    folder, out = tmp_path_factory.mktemp("slices"), tmp_path_factory.mktemp("predicted") / "out"
+    make_archive(folder, num_patients=1, num_slices=NUM_SLICES, size_px=48)
+    for seed in range(3):
+        (folder / f"lone-{seed}.png").write_bytes(encode(make_image(seed, 40), "PNG"))
+    predict(folder, cascade, out, is_overwrite=False)
+    lines = [json.loads(line) for line in (out / LINES_NAME).read_text().splitlines()]
+    masks = {line["source_name"]: np.asarray(Image.open(out / line["mask"])) > 0 for line in lines if line["mask"]}
+    return folder, {name: {**line, "mask": masks[name]} for line in lines if (name := line["source_name"]) in masks}
+
+
+def require_equal(answers: list[Answer], names: list[str], predicted: Any, cascade: Path, images: np.ndarray) -> None:
+    """Compare answers with the lines of `predict`; pixels close to the threshold may differ."""
+    product = load_cascade(cascade)
+    sure = product.predict_volume(images, is_every_slice_segmented=True).mask_probabilities
+    assert sure is not None
+    is_sure = np.abs(sure - product.settings.mask_threshold) > THRESHOLD_TOLERANCE
+    assert is_sure.mean() > 0.9
+    for position, (answer, name) in enumerate(zip(answers, names, strict=True)):
+        line = predicted[1][name]
+        assert answer.probability == pytest.approx(line["probability"], abs=1e-5)
+        assert answer.uncertainty == pytest.approx(line["uncertainty"], abs=1e-4)
+        assert (answer.is_positive, answer.has_context) == (line["is_positive"], line["has_context"])
+        assert answer.content_id == line["content_id"]
+        assert answer.mask is not None
+        differs = (answer.mask != line["mask"]) & is_sure[position]
+        assert not differs.any()
+
+
+def read_volume(folder: Path) -> tuple[list[Path], np.ndarray]:
+    paths = [image_path(folder, PATIENT, number) for number in range(1, NUM_SLICES + 1)]
+    return paths, np.stack([np.asarray(Image.open(path)).transpose(2, 0, 1) for path in paths])
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "NPY"])
+def test_serve__a_volume_is_answered_as_by_predict(
+    server: PredictionServer, cascade: Path, predicted: Any, kind: str
+) -> None:
+    paths, images = read_volume(predicted[0])
+    files: dict[str, list[Any]] = {
+        "TIFF": list(paths),
+        "PNG": [encode(image.transpose(1, 2, 0), "PNG") for image in images],
+        "NPY": list(images),
+    }
+    answers = Client(server.url).predict(files[kind], is_volume=True)
+    require_equal(answers, [path.name for path in paths], predicted, cascade, images)
+
+
+def test_serve__lone_slices_are_answered_as_by_predict(server: PredictionServer, cascade: Path, predicted: Any) -> None:
+    paths = sorted(predicted[0].glob("lone-*.png"))
+    answers = Client(server.url).predict(paths)
+    assert [answer.id for answer in answers] == [path.name for path in paths]
+    for path, answer in zip(paths, answers, strict=True):
+        image = np.asarray(Image.open(path)).transpose(2, 0, 1)
+        require_equal([answer], [path.name], predicted, cascade, image[None])
+
+
+def test_serve__parquet_is_answered_as_json(server: PredictionServer, cascade: Path, predicted: Any) -> None:
+    paths, _ = read_volume(predicted[0])
+    rows = [
+        {"image": to_text(path.read_bytes()), "volume_id": PATIENT, "slice_index": index}
+        for index, path in enumerate(paths)
+    ]
+    as_parquet = send(server.url, pd.DataFrame(rows).to_parquet(), PARQUET_TYPE)
+    assert as_parquet.json == send(server.url, make_body(rows)).json
+
+
+def strip_ids(reply: Reply) -> bytes:
+    """Return an answer without what is given back on purpose."""
+    try:
+        answers = reply.json["predictions"]
+    except (ValueError, KeyError, TypeError):
+        return reply.body
+    asked = ("id", "volume_id", "slice_index")
+    return json.dumps([{key: value for key, value in one.items() if key not in asked} for one in answers]).encode()
+
+
+def send_attack(url: str, attack: Attack) -> Reply:
+    body = attack.body() if callable(attack.body) else attack.body
+    return send(url, body, attack.content_type, path=attack.path, method=attack.method, headers=attack.headers)
+
+
+def find_leaks(reply: Reply) -> list[str]:
+    """Return what an answer tells that it should not."""
+    told = strip_ids(reply)
+    words = {CANARY: "echo", "Traceback": "trace", "stack_trace": "trace", "site-packages": "path", ".py": "path"}
+    return sorted({kind for word, kind in words.items() if word.encode() in told})
+
+
+class GoodClient(threading.Thread):
+    """Sends good requests all the time and notes what comes back."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self.url, self.is_done = url, threading.Event()
+        self.seconds: list[float] = []
+        self.probabilities: list[float] = []
+        self.faults: list[Any] = []
+
+    def run(self) -> None:
+        body = make_body([make_row(1), *make_volume(2)])
+        while not self.is_done.is_set():
+            started = time.monotonic()
+            reply = send(self.url, body)
+            self.seconds.append(time.monotonic() - started)
+            if reply.status != 200 or any(answer["status"] != "ok" for answer in reply.json["predictions"]):
+                self.faults.append((reply.status, reply.body[:300]))
+            else:
+                self.probabilities.append(reply.json["predictions"][0]["probability"])
+            time.sleep(0.1)
+
+
+def test_serve__survives_hostile_requests(server: PredictionServer) -> None:
+    fixed = list_attacks()
+    attacks = [*fixed, *list_random_attacks(seed=20261124, number=NUM_HOSTILE - len(fixed))]
+    before = server.measure_peak_mb()
+    good = GoodClient(server.url)
+    good.start()
+    faults = []
+    for number, attack in enumerate(attacks):
+        reply = send_attack(server.url, attack)
+        if reply.status >= 500 or find_leaks(reply):
+            faults.append((number, attack.name, reply.status, find_leaks(reply), reply.body[:300]))
+    good.is_done.set()
+    good.join()
+    assert not faults
+    assert not good.faults
+    assert len(good.seconds) > 20
+    assert max(good.seconds) < 10
+    assert np.ptp(good.probabilities) < 1e-5
+    assert server.measure_peak_mb() - before < MAX_GROWTH_MB
+    assert server.process.poll() is None
+    assert send(server.url, None, path="/readyz", method="GET").status == 200
+    assert "Traceback" not in server.log.read_text()

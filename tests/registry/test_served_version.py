@@ -1,0 +1,168 @@
+"""A registered version is loaded as it was registered, or not at all."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+
+from candidates import judge_as, write_candidate
+from slice_requests import make_row, make_volume
+from tumor_cascade.errors import DataError, ParamsError
+from tumor_cascade.registry.entries import PolicyRef
+from tumor_cascade.registry.ledger import name_entry
+from tumor_cascade.registry.promotion import promote
+from tumor_cascade.registry.served_version import check_version, open_version, read_version_number
+from tumor_cascade.registry.shared import Shared, open_shared
+from tumor_cascade.serving.answers import KEYS
+from tumor_cascade.storage import hash_file
+
+CHAMPION = "models:/tumor-cascade@champion"
+WEIGHTS = "artifacts/cascade/classifiers/fold-0/weights.safetensors"
+
+
+@pytest.fixture
+def shared(workplace: Path) -> Shared:
+    """A registry with one champion."""
+    shared = open_shared()
+    cascade = write_candidate(workplace / "cascade", "served", gate_threshold=0.0)
+    promote(shared.registry, shared.store, cascade, PolicyRef(name="paper", sha256="4" * 64), lambda *_: judge_as("promote"))
+    return shared
+
+
+@pytest.fixture
+def version(shared: Shared, workplace: Path) -> Path:
+    """A copy of the champion's files, as MLflow fetches them."""
+    (workplace / "copy").mkdir()
+    return Path(download_artifacts(artifact_uri=CHAMPION, dst_path=str(workplace / "copy")))
+
+
+def flip_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def test_check_version__an_untouched_version_is_what_the_ledger_knows(
+    version: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = check_version(version)
+    assert len(manifest["content_id"]) == 64
+    assert read_version_number(version) == 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "fault"),
+    [
+        (WEIGHTS, flip_bit, "weights.safetensors was edited"),
+        ("artifacts/cascade/cascade.json", lambda path: path.write_text(path.read_text() + " "), "cascade.json was edited"),
+        ("artifacts/cascade/segmenters/fold-0/config.json", Path.unlink, "config.json is missing"),
+        ("artifacts/golden/golden.safetensors", flip_bit, "golden.safetensors was edited"),
+        ("shim.py", lambda path: path.write_text("import os\n"), "shim.py was edited"),
+        (
+            "artifacts/cascade/classifiers/fold-1",
+            lambda path: shutil.copytree(path.with_name("fold-0"), path),
+            "fold-1/weights.safetensors was added",
+        ),
+        ("more.py", lambda path: path.write_text("import os\n"), "more.py was added"),
+    ],
+)
+def test_check_version__an_edited_version_is_refused(
+    version: Path, name: str, edit: Callable[[Path], None], fault: str
+) -> None:
+    edit(version / name)
+    with pytest.raises(DataError, match=r"not what was registered, nothing of it was loaded") as caught:
+        check_version(version)
+    assert fault in str(caught.value)
+
+
+def test_check_version__an_edit_that_the_manifest_hides_is_seen_by_the_ledger(version: Path) -> None:
+    before = hash_file(version / WEIGHTS)
+    flip_bit(version / WEIGHTS)
+    manifest = version / "artifacts/version.json"
+    manifest.write_text(manifest.read_text().replace(before, hash_file(version / WEIGHTS)))
+    with pytest.raises(DataError, match="not what the ledger knows") as caught:
+        check_version(version)
+    assert "weights.safetensors was edited" in str(caught.value)
+    assert "version.json was edited" in str(caught.value)
+
+
+def test_check_version__mlflows_own_files_are_checked_by_the_ledger(version: Path) -> None:
+    (version / "MLmodel").write_text((version / "MLmodel").read_text().replace("shim.py", "other.py"))
+    with pytest.raises(DataError, match="MLmodel was edited"):
+        check_version(version)
+
+
+def test_check_version__an_edited_ledger_vouches_for_nothing(version: Path, shared: Shared) -> None:
+    entry = Path(shared.store.url, name_entry(1))
+    entry.write_text(entry.read_text().replace('"promote"', '"refuse"'))
+    with pytest.raises(DataError, match="does not hold together"):
+        check_version(version)
+
+
+def test_check_version__without_a_ledger_it_says_so(
+    version: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with caplog.at_level(logging.WARNING):
+        check_version(version)
+    assert "no ledger can be reached: the version's files were checked against its own manifest alone" in caplog.text
+
+
+def test_check_version__a_tracking_server_that_is_away_does_not_stop_it(
+    version: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with caplog.at_level(logging.WARNING):
+        check_version(version)
+    assert "the ledger cannot be reached" in caplog.text
+
+
+def test_open_version__loads_the_champion_for_our_own_server(shared: Shared) -> None:
+    loaded = open_version(CHAMPION)(lambda num_slices, seconds: None)
+    (answer,) = loaded.engine.answer([make_row(1)], None)
+    assert (answer["status"], answer["model_version"]) == ("ok", 1)
+    loaded.engine.close()
+
+
+def test_open_version__one_that_is_not_there_is_named(shared: Shared) -> None:
+    with pytest.raises(ParamsError, match="tumor-cascade@nobody cannot be fetched"):
+        open_version("models:/tumor-cascade@nobody")(lambda num_slices, seconds: None)
+
+
+def test_served_model__answers_tables_and_refuses_as_mlflow_does(shared: Shared) -> None:
+    model = mlflow.pyfunc.load_model(CHAMPION)
+    answers = model.predict(pd.DataFrame(make_volume(3)), params={"mask": "none"})
+    assert [list(answer) for answer in answers] == [list(KEYS)] * 3
+    assert {(answer["status"], answer["has_context"], answer["mask"]) for answer in answers} == {("ok", True, None)}
+    lone = model.predict(pd.DataFrame([make_row(1), {"image": "AAAA"}]))
+    assert [answer["status"] for answer in lone] == ["ok", "error"]
+    with pytest.raises(MlflowException, match="mask is not one of") as caught:
+        model.predict(pd.DataFrame([make_row(1)]), params={"mask": "gif"})
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+    model.unwrap_python_model().engine.close()
+    with pytest.raises(MlflowException, match="stopping|made a mistake") as caught:
+        model.predict(pd.DataFrame([make_row(1)]))
+    assert caught.value.error_code in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR")
+
+
+def test_served_model__its_own_example_is_answered(version: Path) -> None:
+    model = mlflow.pyfunc.load_model(str(version))
+    example = mlflow.models.Model.load(str(version)).load_input_example(str(version))
+    answers = model.predict(example)
+    assert [(answer["status"], answer["has_context"]) for answer in answers] == [("ok", True)] * 2
+    assert all(np.isfinite(answer["probability"]) for answer in answers)
+    model.unwrap_python_model().engine.close()
+
+
+def test_served_model__an_edited_version_is_not_loaded(version: Path) -> None:
+    flip_bit(version / WEIGHTS)
+    with pytest.raises(DataError, match="weights.safetensors was edited"):
+        mlflow.pyfunc.load_model(str(version))
