@@ -1,8 +1,10 @@
 """A registered version is loaded as it was registered, or not at all."""
 
+import contextlib
 import logging
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -17,9 +19,10 @@ from slice_requests import make_row, make_volume
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.registry.entries import PolicyRef
 from tumor_cascade.registry.ledger import name_entry
+from tumor_cascade.registry.location import DEFAULT_NAME, LEDGER_VARIABLE
 from tumor_cascade.registry.promotion import promote
 from tumor_cascade.registry.served_version import check_version, open_version, read_version_number
-from tumor_cascade.registry.shared import Shared, open_shared
+from tumor_cascade.registry.shared import open_shared
 from tumor_cascade.serving.answers import KEYS
 from tumor_cascade.storage import hash_file
 
@@ -27,20 +30,28 @@ CHAMPION = "models:/tumor-cascade@champion"
 WEIGHTS = "artifacts/cascade/classifiers/fold-0/weights.safetensors"
 
 
-@pytest.fixture
-def shared(workplace: Path) -> Shared:
-    """A registry with one champion."""
-    shared = open_shared()
-    cascade = write_candidate(workplace / "cascade", "served", gate_threshold=0.0)
-    promote(shared.registry, shared.store, cascade, PolicyRef(name="paper", sha256="4" * 64), lambda *_: judge_as("promote"))
-    return shared
+@pytest.fixture(scope="module")
+def home(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a registry of one champion, its ledger in `promotions`, and its files in `version`."""
+    folder = tmp_path_factory.mktemp("registry")
+    shutil.copyfile(empty_database, folder / "mlflow.db")
+    cascade = write_candidate(folder / "cascade", "served", gate_threshold=0.0)
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
+        for name in [name for name in os.environ if name.startswith(("MLFLOW_RUN", "MLFLOW_EXPERIMENT"))]:
+            patch.delenv(name)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        shared = open_shared()
+        policy = PolicyRef(name="paper", sha256="4" * 64)
+        promote(shared.registry, shared.store, cascade, policy, lambda *_: judge_as("promote"))
+        (folder / "fetched").mkdir()
+        Path(download_artifacts(artifact_uri=CHAMPION, dst_path=str(folder / "fetched"))).rename(folder / "version")
+        yield folder
 
 
 @pytest.fixture
-def version(shared: Shared, workplace: Path) -> Path:
+def version(home: Path, tmp_path: Path) -> Path:
     """A copy of the champion's files, as MLflow fetches them."""
-    (workplace / "copy").mkdir()
-    return Path(download_artifacts(artifact_uri=CHAMPION, dst_path=str(workplace / "copy")))
+    return shutil.copytree(home / "version", tmp_path / "version")
 
 
 def flip_bit(path: Path) -> None:
@@ -50,11 +61,11 @@ def flip_bit(path: Path) -> None:
 
 
 def test_check_version__an_untouched_version_is_what_the_ledger_knows(
-    version: Path, caplog: pytest.LogCaptureFixture
+    home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    manifest = check_version(version)
+    manifest = check_version(home / "version")
     assert len(manifest["content_id"]) == 64
-    assert read_version_number(version) == 1
+    assert read_version_number(home / "version") == 1
     assert not caplog.records
 
 
@@ -100,11 +111,17 @@ def test_check_version__mlflows_own_files_are_checked_by_the_ledger(version: Pat
         check_version(version)
 
 
-def test_check_version__an_edited_ledger_vouches_for_nothing(version: Path, shared: Shared) -> None:
-    entry = Path(shared.store.url, name_entry(1))
-    entry.write_text(entry.read_text().replace('"promote"', '"refuse"'))
+def test_check_version__an_edited_ledger_vouches_for_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = shutil.copytree(home / DEFAULT_NAME, tmp_path / DEFAULT_NAME)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setenv(LEDGER_VARIABLE, str(ledger))
+    check_version(home / "version")
+    entry = ledger / name_entry(1)
+    entry.write_text(entry.read_text().replace('"kind": "promote"', '"kind": "rollback"'))
     with pytest.raises(DataError, match="does not hold together"):
-        check_version(version)
+        check_version(home / "version")
 
 
 def test_check_version__without_a_ledger_it_says_so(
@@ -125,19 +142,19 @@ def test_check_version__a_tracking_server_that_is_away_does_not_stop_it(
     assert "the ledger cannot be reached" in caplog.text
 
 
-def test_open_version__loads_the_champion_for_our_own_server(shared: Shared) -> None:
+def test_open_version__loads_the_champion_for_our_own_server(home: Path) -> None:
     loaded = open_version(CHAMPION)(lambda num_slices, seconds: None)
     (answer,) = loaded.engine.answer([make_row(1)], None)
     assert (answer["status"], answer["model_version"]) == ("ok", 1)
     loaded.engine.close()
 
 
-def test_open_version__one_that_is_not_there_is_named(shared: Shared) -> None:
+def test_open_version__one_that_is_not_there_is_named(home: Path) -> None:
     with pytest.raises(ParamsError, match="tumor-cascade@nobody cannot be fetched"):
         open_version("models:/tumor-cascade@nobody")(lambda num_slices, seconds: None)
 
 
-def test_served_model__answers_tables_and_refuses_as_mlflow_does(shared: Shared) -> None:
+def test_served_model__answers_tables_and_refuses_as_mlflow_does(home: Path) -> None:
     model = mlflow.pyfunc.load_model(CHAMPION)
     answers = model.predict(pd.DataFrame(make_volume(3)), params={"mask": "none"})
     assert [list(answer) for answer in answers] == [list(KEYS)] * 3

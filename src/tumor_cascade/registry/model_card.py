@@ -35,7 +35,7 @@ class Source:
 
 SOURCES = {
     "phantom": Source(
-        "generated phantom of this project; no patient", "Apache-2.0", "the generator's own masks", "none: no people"
+        "generated phantom of this project; no patient", "Apache-2.0", "the generator's own masks", "none"
     ),
     "kaggle": Source(
         "LGG MRI segmentation: TCGA lower-grade glioma, The Cancer Imaging Archive; packaging and masks by M. Buda",
