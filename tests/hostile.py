@@ -21,7 +21,7 @@ from slice_requests import Reply, encode_npy, make_body, make_row, send, to_text
 CANARY = "CANARY-e1c0"  # stands in what is sent; must not come back
 JSON, CSV, PARQUET = "application/json", "text/csv", "application/vnd.apache.parquet"
 MEGABYTE = 2**20
-VALUE_OFFSET, VALUES_END, WINDOW = 45, 2000, 24  # where values stand in a body, and how much of one is telling
+VALUE_OFFSET, VALUES_END, WINDOW = 45, 2000, 24  # of a body, and of a string in it that is telling
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def ask_file(name: str, data: bytes) -> Attack:
 def write_png(width: int, height: int, *chunks: tuple[bytes, bytes], rows: int = 0) -> bytes:
     """Return a PNG that declares a size and holds some rows of black RGB pixels and further chunks."""
     parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), *chunks]
-    parts += [(b"IDAT", zlib.compress(bytes((3 * width + 1) * rows), 9)), (b"IEND", b"")]
+    parts += [(b"IDAT", zlib.compress(bytes((3 * width + 1) * rows))), (b"IEND", b"")]
     written = b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
     )
@@ -100,8 +100,8 @@ def pour(num_megabytes: int) -> Callable[[], Iterator[bytes]]:
 
 
 PNG, TIFF, NPY = (encode(make_image(1, 48), "PNG"), encode(make_image(1, 48)), encode_npy(make_image(1, 48)))
-ZTXT = (b"zTXt", b"a\0\0" + zlib.compress(bytes(64 * MEGABYTE), 9))
-ICCP = (b"iCCP", b"a\0\0" + zlib.compress(bytes(64 * MEGABYTE), 9))
+ZTXT = (b"zTXt", b"a\0\0" + zlib.compress(bytes(64 * MEGABYTE)))
+ICCP = (b"iCCP", b"a\0\0" + zlib.compress(bytes(64 * MEGABYTE)))
 
 
 def list_attacks() -> list[Attack]:
@@ -140,8 +140,8 @@ def list_broken_images() -> list[Attack]:
 def list_bombs() -> list[Attack]:
     """Return small files that become large."""
     return [
-        ask_file("PNG of 13,000 x 13,000 in 500 kB", write_png(13_000, 13_000, rows=13_000)),
-        ask_file("PNG of 9,000 x 9,000", write_png(9_000, 9_000, rows=9_000)),
+        ask_file("PNG of 13,000 x 13,000 in 80 kB", write_png(13_000, 13_000, rows=2_000)),
+        ask_file("PNG of 9,000 x 9,000", write_png(9_000, 9_000, rows=2_000)),
         ask_file("PNG that declares 2,000,000,000 x 2", write_png(2_000_000_000, 2)),
         ask_file("PNG with 64 MB of text in 64 kB", write_png(4, 4, ZTXT, rows=4)),
         ask_file("PNG with 64 MB of color profile", write_png(4, 4, ICCP, rows=4)),
@@ -192,7 +192,7 @@ def list_broken_json() -> list[Attack]:
         Attack("JSON, two forms", b'{"instances": [], "inputs": []}'),
         Attack("JSON, nested 100,000 deep", b'{"instances": ' + b"[" * 100_000),
         Attack("JSON, integer of 5,000 digits", b'{"instances": ' + b"9" * 5000 + b"}"),
-        Attack("JSON, 2,000,000 numbers", b'{"instances": [' + b"1.5," * 2_000_000 + b"1]}"),
+        Attack("JSON, 500,000 numbers", b'{"instances": [' + b"1.5," * 500_000 + b"1]}"),
         Attack("JSON, NaN", b'{"instances": [{"image": NaN}]}'),
         Attack("JSON in UTF-16", make_body([{"image": CANARY}]).decode().encode("utf-16")),
         Attack("no UTF-8", b'{"instances": [{"image": "\xff\xfe"}]}'),
@@ -203,16 +203,16 @@ def list_broken_json() -> list[Attack]:
 
 def list_broken_tables() -> list[Attack]:
     """Return CSV and Parquet that are none, or become large."""
-    large = "A" * 2_000_000
+    large = "A" * 400_000
     return [
         Attack("CSV, open quote", b'image\n"CANARY-e1c0', CSV),
         Attack("CSV, ragged", b"image\nCANARY-e1c0\na,b,c\n", CSV),
-        Attack("CSV, 100,000 columns", b"," * 100_000, CSV),
+        Attack("CSV, 9,000 columns", b"," * 9_000, CSV),
         Attack("Parquet, random bytes", random.Random(1).randbytes(5000), PARQUET),
         Attack("Parquet, cut", write_parquet({"image": [CANARY]})[:-20], PARQUET),
         Attack("Parquet, bytes as image", write_parquet({"image": [CANARY.encode()]}), PARQUET),
-        Attack("Parquet, 1,000,000 rows in 2 kB", write_parquet({"image": pa.nulls(1_000_000, pa.string())}), PARQUET),
-        Attack("Parquet, 200 MB in 40 kB", write_parquet({"image": [large] * 100}), PARQUET),
+        Attack("Parquet, 200,000 rows in 1 kB", write_parquet({"image": pa.nulls(200_000, pa.string())}), PARQUET),
+        Attack("Parquet, 40 MB in 10 kB", write_parquet({"image": [large] * 100}, write_statistics=False), PARQUET),
     ]
 
 
@@ -249,7 +249,9 @@ def draw_value(chance: random.Random, depth: int = 0) -> Any:
         lambda: chance.choice([True, False]),
         lambda: chance.choice([0, -1, 1, 2**31, 2**63, 2**64, 10**25]),
         lambda: chance.choice([0.5, -0.0, 1e308, -1e-300]),
-        lambda: chance.choice(["", "rle", CANARY, "../" * 20, "<script>alert(1)</script>", "\0", "\ud83e" * 3, "é" * 300]),
+        lambda: chance.choice(
+            ["", "rle", CANARY, "../" * 20, "<script>alert(1)</script>", "\0", "\ud83e" * 3, "é" * 300]
+        ),
         lambda: to_text(chance.randbytes(chance.randrange(60))),
         lambda: make_row(chance.randrange(5))["image"],
     ]
@@ -322,7 +324,8 @@ def find_leaks(attack: Attack, reply: Reply) -> list[str]:
     told = strip_ids(reply)
     body = b"A" * MEGABYTE if callable(attack.body) else attack.body
     values = body[VALUE_OFFSET:VALUES_END]
-    sent = [CANARY.encode(), *(values[start : start + WINDOW] for start in range(0, len(values) - WINDOW, WINDOW // 2))]
+    parts = (values[start : start + WINDOW] for start in range(0, len(values) - WINDOW, WINDOW // 2))
+    sent = [CANARY.encode(), *(part for part in parts if re.fullmatch(rb"[A-Za-z0-9+/=]+", part))]
     return [
         *(["trace"] if b"Traceback" in told or b"stack_trace" in told else []),
         *(["path"] if b"site-packages" in told or re.search(rb"\.py\b", told) else []),

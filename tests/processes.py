@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tumor_cascade.object_store import FolderStore
 from tumor_cascade.storage import atomic_dir
 from tumor_cascade.training.checkpoints import AtomicCheckpointIO, lock_checkpoints
 
@@ -91,3 +92,9 @@ def write_file_often(path: Path, text: str, times: int, writer: Any) -> None:
     for _ in range(times):
         with writer(path) as temporary:
             temporary.write_text(text)
+
+
+def put_and_die(folder: Path) -> None:
+    """Write a key where linking it kills the process."""
+    os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+    FolderStore(folder).put_if_absent("key", b"half")

@@ -1,6 +1,5 @@
 """Compare-and-create on a folder, and on a real S3 server: of any number of writers exactly one makes a key."""
 
-import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from object_server import BUCKET, CREDENTIALS, find_ports, serve_objects
-from processes import run
+from processes import put_and_die, run
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.object_store import FolderStore, ObjectStore, S3Store, open_store
 
@@ -59,12 +58,6 @@ def test_put_if_absent__the_same_content_again_counts_as_made_on_s3(
     store = S3Store(BUCKET, tmp_path.name)
     assert [store.put_if_absent("key", b"mine") for _ in range(2)] == [True, True]  # as after a lost answer
     assert not store.put_if_absent("key", b"yours")
-
-
-def put_and_die(folder: Path) -> None:
-    """Write a key where linking it kills the process."""
-    os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
-    FolderStore(folder).put_if_absent("key", b"half")
 
 
 def test_folder__a_killed_writer_leaves_no_key(tmp_path: Path) -> None:

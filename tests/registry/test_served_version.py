@@ -73,7 +73,11 @@ def test_check_version__an_untouched_version_is_what_the_ledger_knows(
     ("name", "edit", "fault"),
     [
         (WEIGHTS, flip_bit, "weights.safetensors was edited"),
-        ("artifacts/cascade/cascade.json", lambda path: path.write_text(path.read_text() + " "), "cascade.json was edited"),
+        (
+            "artifacts/cascade/cascade.json",
+            lambda path: path.write_text(path.read_text() + " "),
+            "cascade.json was edited",
+        ),
         ("artifacts/cascade/segmenters/fold-0/config.json", Path.unlink, "config.json is missing"),
         ("artifacts/golden/golden.safetensors", flip_bit, "golden.safetensors was edited"),
         ("shim.py", lambda path: path.write_text("import os\n"), "shim.py was edited"),
@@ -165,7 +169,7 @@ def test_served_model__answers_tables_and_refuses_as_mlflow_does(home: Path) -> 
         model.predict(pd.DataFrame([make_row(1)]), params={"mask": "gif"})
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
     model.unwrap_python_model().engine.close()
-    with pytest.raises(MlflowException, match="stopping|made a mistake") as caught:
+    with pytest.raises(MlflowException, match=r"stopping|made a mistake") as caught:
         model.predict(pd.DataFrame([make_row(1)]))
     assert caught.value.error_code in ("TEMPORARILY_UNAVAILABLE", "INTERNAL_ERROR")
 
@@ -181,5 +185,5 @@ def test_served_model__its_own_example_is_answered(version: Path) -> None:
 
 def test_served_model__an_edited_version_is_not_loaded(version: Path) -> None:
     flip_bit(version / WEIGHTS)
-    with pytest.raises(DataError, match="weights.safetensors was edited"):
+    with pytest.raises(DataError, match=r"weights\.safetensors was edited"):
         mlflow.pyfunc.load_model(str(version))

@@ -76,7 +76,9 @@ def test_invocations__answers_as_mlflows_server_does(url: str) -> None:
     reply = send(url, make_body(make_volume(2), mask="none"))
     require(reply, 200)
     assert [answer["status"] for answer in reply.json["predictions"]] == ["ok", "ok"]
-    assert {(answer["content_id"], answer["model_version"]) for answer in reply.json["predictions"]} == {(CONTENT_ID, 4)}
+    assert {(answer["content_id"], answer["model_version"]) for answer in reply.json["predictions"]} == {
+        (CONTENT_ID, 4)
+    }
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json"])
@@ -201,7 +203,9 @@ def test_mistakes__leave_no_trace_in_the_answer(product: Path, capfd: pytest.Cap
     assert "Traceback" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/favicon.ico", "/samples", "/openapi.json", "/version"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.css", "/page.js", "/favicon.ico", "/samples", "/openapi.json", "/version"]
+)
 def test_answers__carry_headers_that_bind_a_browser(url: str, path: str) -> None:
     reply = send(url, None, path=path, method="GET")
     require(reply, 200)
@@ -217,7 +221,9 @@ def test_page__names_nothing_from_elsewhere(url: str) -> None:
         assert "//cdn" not in text
 
 
-@pytest.mark.parametrize("path", ["/what-was-sent", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/docs", "/redoc"])
+@pytest.mark.parametrize(
+    "path", ["/what-was-sent", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/docs", "/redoc"]
+)
 def test_routes__others_are_404_and_not_repeated(url: str, path: str) -> None:
     reply = send(url, None, path=path, method="GET")
     require(reply, 404)

@@ -113,7 +113,9 @@ def test_answer__pictures_for_people_where_they_are_asked_for(engine: Engine) ->
 
 def test_answer__tells_of_what_was_predicted(engine: Engine) -> None:
     seen: list[tuple[int, ...]] = []
-    engine.answer([*make_volume(3), make_row(1), {"image": 0}], None, observe=lambda images, _: seen.append(images.shape))
+    engine.answer(
+        [*make_volume(3), make_row(1), {"image": 0}], None, observe=lambda images, _: seen.append(images.shape)
+    )
     assert sorted(seen) == [(1, 3, 48, 48), (3, 3, 48, 48)]
 
 
@@ -138,7 +140,7 @@ def test_answer__from_several_threads_is_what_one_gets(engine: Engine) -> None:
 def test_answer__is_given_up_after_its_time(cascade: Cascade) -> None:
     engine = Engine(cascade, Identity(CONTENT_ID), Limits())
     engine.limits = replace(engine.limits, timeout_s=0.0)
-    with pytest.raises(BusyError, match="took too long|are waiting"):
+    with pytest.raises(BusyError, match=r"took too long|are waiting"):
         engine.answer(make_volume(4), None)
     engine.close()
     with pytest.raises((BusyError, RuntimeError)):
@@ -151,4 +153,3 @@ def test_engine__takes_as_many_rows_as_it_answers_in_time(cascade: Cascade) -> N
     with pytest.raises(RequestError, match="from 1 to 1 "):
         engine.answer(make_volume(2), None)
     engine.close()
-

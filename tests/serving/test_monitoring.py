@@ -48,7 +48,11 @@ def test_monitor__counts_batches_rows_and_positives() -> None:
     monitor = Monitor(max_requests=8)
     monitor.observe_batch(3, 0.2)
     monitor.observe_answers(
-        [{"status": "ok", "is_positive": True}, {"status": "ok", "is_positive": False}, {"status": "error", "is_positive": None}]
+        [
+            {"status": "ok", "is_positive": True},
+            {"status": "ok", "is_positive": False},
+            {"status": "error", "is_positive": None},
+        ]
     )
     text = monitor.render().decode()
     for line in (

@@ -97,15 +97,15 @@ def test_read_payload__refuses_other_bodies_without_repeating_them(body: bytes |
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("[" * 20_000, "nested more than 16 deep"),
-        ('{"a":' * 9_000, "nested more than 16 deep"),
+        ("[" * 9_000, "nested more than 16 deep"),
+        ('{"a":' * 3_000, "nested more than 16 deep"),
         ("[" * 16_000_000, "too many values"),
         ('{"instances": [' + "1," * 8_000_000 + "1]}", "too many values"),
         ('{"instances": [' + '"",' * 5_000_000 + '""]}', "too many values"),
         ('{"instances": [' + "{}," * 5_000_000 + "{}]}", "too many values"),
         ('{"instances": ' + "9" * 16_000_000 + "}", "number of more than 40 digits"),
         ('{"instances": 1e' + "9" * 1_000 + "}", "number of more than 40 digits"),
-        ('"' + '\\"' * 24_000 + " " * 15_000_000, "no JSON"),
+        ('"' + '\\"' * 9_000 + " " * 15_000_000, "no JSON"),
     ],
     ids=["lists", "objects", "long", "numbers", "strings", "empty objects", "digits", "exponent", "quotes"],
 )

@@ -25,5 +25,5 @@ def test_decode_mask__gives_back_what_was_encoded(mask: np.ndarray) -> None:
 
 @pytest.mark.parametrize("text", ["3", "5", "-1 5", "2 x"])
 def test_decode_mask__refuses_counts_that_do_not_fill_the_mask(text: str) -> None:
-    with pytest.raises(ValueError, match="run lengths|invalid literal"):
+    with pytest.raises(ValueError, match=r"run lengths|invalid literal"):
         decode_mask(text, 2, 2)

@@ -34,5 +34,9 @@ def test_read_csv__refuses_what_is_no_table(body: bytes, message: str) -> None:
 
 def test_to_plain_records__gaps_in_a_column_of_numbers_make_floats_of_it() -> None:
     records = to_plain_records(["slice_index", "id"], [[1.0, "a"], [float("nan"), None], [2.5, ""]])
-    assert records == [{"slice_index": 1, "id": "a"}, {"slice_index": None, "id": None}, {"slice_index": 2.5, "id": None}]
+    assert records == [
+        {"slice_index": 1, "id": "a"},
+        {"slice_index": None, "id": None},
+        {"slice_index": 2.5, "id": None},
+    ]
     assert type(records[0]["slice_index"]) is int

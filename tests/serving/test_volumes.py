@@ -10,10 +10,11 @@ from tumor_cascade.serving.limits import Limits
 from tumor_cascade.serving.rows import RequestError, Row
 from tumor_cascade.serving.volumes import ReadRow, decode_rows, group_volumes
 
+LIMITS = Limits()
 GOOD = make_row(1, size_px=16)["image"]
 
 
-def read(*rows: Row, limits: Limits = Limits()) -> list[ReadRow]:
+def read(*rows: Row, limits: Limits = LIMITS) -> list[ReadRow]:
     with ThreadPoolExecutor(2) as decoders:
         return decode_rows(rows, limits, decoders)
 
@@ -30,7 +31,7 @@ def test_decode_rows__a_bad_image_never_fails_its_neighbours() -> None:
 
 
 def test_decode_rows__stops_where_the_images_are_too_large_together() -> None:
-    limits = replace(Limits(), max_request_px=2 * 16 * 16)
+    limits = replace(LIMITS, max_request_px=2 * 16 * 16)
     assert all(one.image is not None for one in read(Row(GOOD), Row(GOOD), limits=limits))
     with pytest.raises(RequestError, match="over 512 pixels together"):
         read(*[Row(GOOD)] * 3, limits=limits)

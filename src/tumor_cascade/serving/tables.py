@@ -6,7 +6,7 @@ from typing import Any
 
 from tumor_cascade.serving.rows import RequestError
 
-MAX_MARKS = 50_000  # quotes, commas, brackets; the largest request that is answered has a few thousand
+MAX_MARKS = 10_000  # quotes, commas, brackets; the largest request that is answered has about 6,000
 MAX_DIGITS = 40
 
 
