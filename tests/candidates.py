@@ -79,7 +79,8 @@ def read_name(cascade: Path) -> str:
 
 def judge_as(verdict: Verdict, card: str = "# A card\n") -> Judgement:
     """Return a judgement without any evidence."""
-    pages = {DECISION_NAME: b'{"verdict": "%s"}' % verdict.encode(), "model_card.md": card.encode()}
+    decision = {"verdict": verdict, "card": hashlib.sha256(card.encode()).hexdigest()}
+    pages = {DECISION_NAME: canonical_json(decision), "model_card.md": card.encode()}
     return Judgement(verdict, f"said to be {verdict}", "3" * 64, pages)
 
 

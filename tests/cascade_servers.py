@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servers import find_ports
+from tumor_cascade.serving.server import build_server, listen
+from tumor_cascade.serving.service import Service
 
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 30
@@ -90,6 +93,21 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+@contextmanager
+def run_service(service: Service) -> Iterator[str]:
+    """Run the server around a service in a thread of this process; yield its URL."""
+    listener = listen("127.0.0.1", 0)
+    server = build_server(service)
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        service.close()
 
 
 @contextmanager

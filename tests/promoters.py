@@ -23,7 +23,7 @@ from tumor_cascade.registry.upkeep import audit, recover
 from tumor_cascade.registry.versions import CLASSIFIER, PRODUCT, SEGMENTER, ModelRegistry
 
 POLICY = PolicyRef(name="paper", sha256="4" * 64)
-DATABASE, LEDGER, SAVED = "mlflow.db", "promotions", "saved"
+DATABASE, LEDGER = "mlflow.db", "promotions"
 # What others can see of a promoter, on the registry's client and on the ledger's store.
 STEPS = ("create_", "delete_", "finalize_", "log_", "set_", "update_", "put_if_absent")
 
@@ -137,22 +137,31 @@ def promote_higher(candidate: Stored, champion: Stored | None, state: State) -> 
 
 
 def kill_everywhere() -> dict[str, Any]:
-    """Promote a second champion and kill its promoter after each step; say how each kill ended."""
+    """Promote a second champion and kill its promoter after each step; say how each kill ended.
+
+    From the step on that makes the version, each promoter starts from there: it would only find what is registered.
+    """
     for name in ("old", "new"):
         write_candidate(Path(name), name)
     run(lambda: offer("old", promote_anyone))
-    save()
+    save("unregistered")
     steps = run(lambda: offer("new", promote_anyone))
-    ends = []
-    for number in range(len(steps) + 1):
-        restore()
-        killed = run(lambda number=number: offer("new", promote_anyone, fatal=number)) if number else "not started"
-        ends.append({"killed": killed, "recovered": run(recover_and_describe)})
-    run(lambda: offer("new", promote_anyone))  # after the last kill: nothing is left to do
-    restore()
-    run(lambda: offer("new", promote_anyone, fatal=steps.index("create_model_version") + 1))
+    num_registering = len(steps) - steps[::-1].index("create_model_version")
+    ends = [kill("unregistered", number) for number in range(1, num_registering + 1)]
+    restore("unregistered")
+    run(lambda: offer("new", promote_anyone, fatal=num_registering))
+    save("registered")
+    ends += [kill("registered", number) for number in range(1, len(steps) - num_registering + 1)]
+    restore("registered")
     retried = run(lambda: [offer("new", promote_anyone), describe()][1])
     return {"steps": steps, "ends": ends, "retried": retried}
+
+
+def kill(state: str, number: int) -> dict[str, Any]:
+    """Kill a promoter after a step; return what a recovery makes of it."""
+    restore(state)
+    assert run(lambda: offer("new", promote_anyone, fatal=number)) == "killed"
+    return dict(run(recover_and_describe))
 
 
 def warm_up() -> None:
@@ -171,18 +180,18 @@ def warm_up() -> None:
     os.environ |= environment
 
 
-def save() -> None:
-    """Keep database and ledger as they are."""
-    Path(SAVED).mkdir()
-    shutil.copyfile(DATABASE, Path(SAVED, DATABASE))
-    shutil.copytree(LEDGER, Path(SAVED, LEDGER))
+def save(state: str) -> None:
+    """Keep database and ledger as they are, under a name."""
+    Path(state).mkdir()
+    shutil.copyfile(DATABASE, Path(state, DATABASE))
+    shutil.copytree(LEDGER, Path(state, LEDGER))
 
 
-def restore() -> None:
+def restore(state: str) -> None:
     """Put database and ledger back; artifacts that a killed promoter has left stay."""
-    shutil.copyfile(Path(SAVED, DATABASE), DATABASE)
+    shutil.copyfile(Path(state, DATABASE), DATABASE)
     shutil.rmtree(LEDGER)
-    shutil.copytree(Path(SAVED, LEDGER), LEDGER)
+    shutil.copytree(Path(state, LEDGER), LEDGER)
 
 
 def race(num_promoters: int, num_candidates: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -91,8 +90,3 @@ def send(
         return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
     finally:
         connection.close()
-
-
-def send_file(url: str, path: Path) -> Reply:
-    """Send a file as a lone slice."""
-    return send(url, make_body([{"image": to_text(path.read_bytes())}]))

@@ -41,6 +41,20 @@ def test_store__keeps_what_came_first(store: ObjectStore) -> None:
     assert store.list_keys("ledger/") == ["ledger/1.json"]
 
 
+def test_upload__replaces_what_stood_there(store: ObjectStore, tmp_path: Path) -> None:
+    path, copy = tmp_path / "file", tmp_path / "copy"
+    for content in (b"first", b"second" * 3_000_000):  # the second one in several parts
+        path.write_bytes(content)
+        store.upload(path, "a/key")
+        assert store.download("a/key", copy)
+        assert copy.read_bytes() == content
+
+
+def test_download__of_a_missing_key_leaves_no_file(store: ObjectStore, tmp_path: Path) -> None:
+    assert not store.download("nowhere", tmp_path / "copy")
+    assert not list(tmp_path.glob("*copy*"))
+
+
 def test_put_if_absent__of_twenty_writers_one_wins(store: ObjectStore) -> None:
     for turn in range(5):
         contents = [f"writer {number}".encode() * 1000 for number in range(NUM_WRITERS)]

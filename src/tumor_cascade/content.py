@@ -17,8 +17,11 @@ PACKAGE = "tumor_cascade"
 PACKAGE_DIR = Path(__file__).resolve().parent
 LOCK_NAME = "requirements.lock"
 # Left out of the code hash and of the stages' DVC deps: command line, error texts, schema (its values are hashed) and
-# ways of writing files. None of them can change what a stage computes.
-GLUE = ("__init__.py", "cli.py", "commands.py", "content.py", "errors.py", "params.py", "settings.py", "storage.py")
+# ways of keeping files. None of them can change what a stage computes.
+GLUE = (
+    *("__init__.py", "checkpoint_store.py", "cli.py", "commands.py", "content.py", "errors.py", "object_store.py"),
+    *("params.py", "settings.py", "storage.py"),
+)
 
 
 def find_module(name: str) -> Path | None:

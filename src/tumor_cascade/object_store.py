@@ -1,18 +1,20 @@
 """A place of named bytes that several writers share: a folder, or a prefix in an S3 bucket.
 
-What matters is `put_if_absent`: of any number of writers of one key exactly one makes it, with its whole content.
+Of any number of `put_if_absent` of one key exactly one makes it; `upload` replaces what stands there. Either way a key
+has a whole content or none.
 """
 
 import contextlib
 import os
 import secrets
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.storage import fsync_path
+from tumor_cascade.storage import atomic_file, fsync_path
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5, 30, 3
 TEMPORARY_PREFIX = "."
@@ -20,7 +22,7 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL")
 
 
 class ObjectStore(Protocol):
-    """Keys are relative paths with `/`; a key that exists is never written again."""
+    """Keys are relative paths with `/`."""
 
     url: str
 
@@ -30,6 +32,14 @@ class ObjectStore(Protocol):
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """Write a key that does not exist yet, durably and as a whole; return whether this call made it."""
+        ...
+
+    def download(self, key: str, path: Path) -> bool:
+        """Write the bytes of a key to a file, atomically; False, and no file, where there is no such key."""
+        ...
+
+    def upload(self, path: Path, key: str) -> None:
+        """Write a file to a key, in the place of what stands there."""
         ...
 
     def list_keys(self, prefix: str) -> list[str]:
@@ -96,6 +106,24 @@ class FolderStore:
                 temporary.unlink()
         return True
 
+    def download(self, key: str, path: Path) -> bool:
+        """Write the bytes of a key to a file, atomically; False, and no file, where there is no such key."""
+        source = self.folder / key
+        if not source.is_file():
+            return False
+        with atomic_file(path) as temporary:
+            shutil.copyfile(source, temporary)
+        return True
+
+    def upload(self, path: Path, key: str) -> None:
+        """Write a file to a key, in the place of what stands there."""
+        target = self.folder / key
+        try:
+            with atomic_file(target) as temporary:
+                shutil.copyfile(path, temporary)
+        except OSError as error:
+            raise DataError(f"{target}: cannot be written ({error.strerror}); the folder must be writable.") from error
+
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys that start with a prefix, sorted; what a killed writer left is no key."""
         files = (path for path in self.folder.rglob("*") if not path.name.startswith(TEMPORARY_PREFIX))
@@ -141,6 +169,18 @@ class S3Store:
         answer = self._ask("put_object", taken, Key=self.prefix + key, Body=content, IfNoneMatch="*")
         return answer is not None or self.get(key) == content
 
+    def download(self, key: str, path: Path) -> bool:
+        """Write the bytes of a key to a file, atomically and in parallel parts; False where there is no such key."""
+        with contextlib.suppress(FileNotFoundError), atomic_file(path) as temporary:
+            if self._ask("download_file", ("NoSuchKey", "404"), Key=self.prefix + key, Filename=str(temporary)) is None:
+                raise FileNotFoundError
+            return True
+        return False
+
+    def upload(self, path: Path, key: str) -> None:
+        """Write a file to a key, in parallel parts, in the place of what stands there."""
+        self._ask("upload_file", (), Key=self.prefix + key, Filename=str(path))
+
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys that start with a prefix, sorted."""
         keys: list[str] = []
@@ -158,16 +198,17 @@ class S3Store:
         Raises:
             DataError: The server cannot be reached, or refuses.
         """
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = getattr(self._client, operation)(Bucket=self.bucket, **arguments)
+            answer = getattr(self._client, operation)(Bucket=self.bucket, **arguments) or {}
             return {**answer, "Body": answer["Body"].read()} if "Body" in answer else answer
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in expected:
                 return None
             reason = str(error)
-        except BotoCoreError as error:
+        except (Boto3Error, BotoCoreError) as error:
             reason = str(error)
         raise DataError(
             f"{self.url}: {reason}; check that the server runs, the bucket exists, and AWS_ACCESS_KEY_ID, "

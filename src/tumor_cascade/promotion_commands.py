@@ -68,6 +68,7 @@ def promote(
     **flags: Path,
 ) -> None:
     """Run the stage and tell its verdict."""
+    from tumor_cascade.registry.checkout import describe_checkout
     from tumor_cascade.registry.policy import choose_policy
     from tumor_cascade.registry.shared import open_shared
     from tumor_cascade.stages.promote_cascade import JudgedFolder, PromotionSettings, promote_cascade, read_source
@@ -84,6 +85,7 @@ def promote(
         policy_path=policy or choose_policy(read_source(flags["slices"])),
         params=scoring,
         shared=open_shared(),
+        checkout=describe_checkout(),
         judged=judged,
     )
     click.echo(f"Ledger: {settings.shared.store.url}")

@@ -13,6 +13,11 @@ def get_checkpoints_dir() -> Path:
     return Path(os.environ.get(f"{PREFIX}CHECKPOINTS", "checkpoints"))
 
 
+def get_checkpoint_store() -> str | None:
+    """Return where checkpoints are kept beyond this machine: TUMOR_CASCADE_CHECKPOINT_STORE, or None."""
+    return os.environ.get(f"{PREFIX}CHECKPOINT_STORE") or None
+
+
 def get_weights_dir() -> Path:
     """Return the cache of downloaded weights: TUMOR_CASCADE_WEIGHTS, or `~/.cache/tumor-cascade`."""
     default = Path.home() / ".cache" / "tumor-cascade"

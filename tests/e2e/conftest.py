@@ -1,7 +1,12 @@
 """One run of the whole pipeline on the `smoke` preset, shared by the tests of what it leaves."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from candidates import write_candidate
+from cascade_servers import PredictionServer, serve_cascade
 from workplaces import Workplace, make_workplace
 
 
@@ -22,3 +27,17 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     workplace.run("git", "add", "dvc.lock")
     workplace.run("git", "commit", "--quiet", "--message", "A run")
     return workplace
+
+
+@pytest.fixture(scope="session")
+def served_cascade(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed cascade of fresh weights, under which every slice is segmented and positive."""
+    folder = tmp_path_factory.mktemp("served") / "cascade"
+    return write_candidate(folder, "served", gate_threshold=0.0, has_neighbor_slices=True)
+
+
+@pytest.fixture(scope="session")
+def prediction_server(served_cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
+    """`tumor-cascade serve` of that cascade."""
+    with serve_cascade(tmp_path_factory.mktemp("server"), served_cascade) as server:
+        yield server

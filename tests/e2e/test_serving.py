@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import pytest
 from PIL import Image
 
 from archives import encode, image_path, make_archive, make_image, make_patient_id
-from candidates import write_candidate
-from cascade_servers import PredictionServer, serve_cascade
+from cascade_servers import PredictionServer
 from hostile import Attack, find_leaks, list_attacks, list_random_attacks, send_attack
 from slice_requests import PARQUET_TYPE, make_body, make_row, make_volume, send, to_text
 from tumor_cascade.prediction import LINES_NAME, predict
@@ -32,34 +30,23 @@ PATIENT = make_patient_id(0)
 
 
 @pytest.fixture(scope="module")
-def cascade(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # The gate passes about half of the slices.
-    folder = tmp_path_factory.mktemp("product") / "cascade"
-    return write_candidate(folder, "served", gate_threshold=0.0, has_neighbor_slices=True)
-
-
-@pytest.fixture(scope="module")
-def server(cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
-    with serve_cascade(tmp_path_factory.mktemp("server"), cascade) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def predicted(cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+def predicted(served_cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
     """Slices as files, and what `tumor-cascade predict` says of each, by file name."""
     folder, out = tmp_path_factory.mktemp("slices"), tmp_path_factory.mktemp("predicted") / "out"
     make_archive(folder, num_patients=1, num_slices=NUM_SLICES, size_px=48)
     for seed in range(3):
         (folder / f"lone-{seed}.png").write_bytes(encode(make_image(seed, 40), "PNG"))
-    predict(folder, cascade, out, is_overwrite=False)
+    predict(folder, served_cascade, out, is_overwrite=False)
     lines = [json.loads(line) for line in (out / LINES_NAME).read_text().splitlines()]
     masks = {line["source_name"]: np.asarray(Image.open(out / line["mask"])) > 0 for line in lines if line["mask"]}
     return folder, {name: {**line, "mask": masks[name]} for line in lines if (name := line["source_name"]) in masks}
 
 
-def require_equal(answers: list[Answer], names: list[str], predicted: Any, cascade: Path, images: np.ndarray) -> None:
+def require_equal(
+    answers: list[Answer], names: list[str], predicted: Any, served_cascade: Path, images: np.ndarray
+) -> None:
     """Compare answers with the lines of `predict`; pixels close to the threshold may differ."""
-    product = load_cascade(cascade)
+    product = load_cascade(served_cascade)
     sure = product.predict_volume(images, is_every_slice_segmented=True).mask_probabilities
     assert sure is not None
     is_sure = np.abs(sure - product.settings.mask_threshold) > THRESHOLD_TOLERANCE
@@ -82,7 +69,7 @@ def read_volume(folder: Path) -> tuple[list[Path], np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "NPY"])
 def test_serve__a_volume_is_answered_as_by_predict(
-    server: PredictionServer, cascade: Path, predicted: Any, kind: str
+    prediction_server: PredictionServer, served_cascade: Path, predicted: Any, kind: str
 ) -> None:
     paths, images = read_volume(predicted[0])
     files: dict[str, list[Any]] = {
@@ -90,27 +77,31 @@ def test_serve__a_volume_is_answered_as_by_predict(
         "PNG": [encode(image.transpose(1, 2, 0), "PNG") for image in images],
         "NPY": list(images),
     }
-    answers = Client(server.url).predict(files[kind], is_volume=True)
-    require_equal(answers, [path.name for path in paths], predicted, cascade, images)
+    answers = Client(prediction_server.url).predict(files[kind], is_volume=True)
+    require_equal(answers, [path.name for path in paths], predicted, served_cascade, images)
 
 
-def test_serve__lone_slices_are_answered_as_by_predict(server: PredictionServer, cascade: Path, predicted: Any) -> None:
+def test_serve__lone_slices_are_answered_as_by_predict(
+    prediction_server: PredictionServer, served_cascade: Path, predicted: Any
+) -> None:
     paths = sorted(predicted[0].glob("lone-*.png"))
-    answers = Client(server.url).predict(paths)
+    answers = Client(prediction_server.url).predict(paths)
     assert [answer.id for answer in answers] == [path.name for path in paths]
     for path, answer in zip(paths, answers, strict=True):
         image = np.asarray(Image.open(path)).transpose(2, 0, 1)
-        require_equal([answer], [path.name], predicted, cascade, image[None])
+        require_equal([answer], [path.name], predicted, served_cascade, image[None])
 
 
-def test_serve__parquet_is_answered_as_json(server: PredictionServer, cascade: Path, predicted: Any) -> None:
+def test_serve__parquet_is_answered_as_json(
+    prediction_server: PredictionServer, served_cascade: Path, predicted: Any
+) -> None:
     paths, _ = read_volume(predicted[0])
     rows = [
         {"image": to_text(path.read_bytes()), "volume_id": PATIENT, "slice_index": index}
         for index, path in enumerate(paths)
     ]
-    as_parquet = send(server.url, pd.DataFrame(rows).to_parquet(), PARQUET_TYPE)
-    assert as_parquet.json == send(server.url, make_body(rows)).json
+    as_parquet = send(prediction_server.url, pd.DataFrame(rows).to_parquet(), PARQUET_TYPE)
+    assert as_parquet.json == send(prediction_server.url, make_body(rows)).json
 
 
 class GoodClient(threading.Thread):
@@ -136,15 +127,15 @@ class GoodClient(threading.Thread):
             time.sleep(0.1)
 
 
-def test_serve__survives_hostile_requests(server: PredictionServer) -> None:
+def test_serve__survives_hostile_requests(prediction_server: PredictionServer) -> None:
     fixed = list_attacks()
     attacks = [*fixed, *list_random_attacks(seed=20261124, number=NUM_HOSTILE - len(fixed))]
-    before = server.measure_peak_mb()
-    good = GoodClient(server.url)
+    before = prediction_server.measure_peak_mb()
+    good = GoodClient(prediction_server.url)
     good.start()
 
     def find_fault(attack: Attack) -> Any:
-        reply = send_attack(server.url, attack)
+        reply = send_attack(prediction_server.url, attack)
         leaks = find_leaks(attack, reply)
         return (attack.name, reply.status, leaks, reply.body[:300]) if reply.status >= 500 or leaks else None
 
@@ -157,7 +148,7 @@ def test_serve__survives_hostile_requests(server: PredictionServer) -> None:
     assert len(good.seconds) > 20
     assert max(good.seconds) < 10
     assert np.ptp(good.probabilities) < 1e-5
-    assert server.measure_peak_mb() - before < MAX_GROWTH_MB
-    assert server.process.poll() is None
-    assert send(server.url, None, path="/readyz", method="GET").status == 200
-    assert "Traceback" not in server.log.read_text()
+    assert prediction_server.measure_peak_mb() - before < MAX_GROWTH_MB
+    assert prediction_server.process.poll() is None
+    assert send(prediction_server.url, None, path="/readyz", method="GET").status == 200
+    assert "Traceback" not in prediction_server.log.read_text()

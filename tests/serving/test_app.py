@@ -1,39 +1,23 @@
 """The application behind its own server, in this process; real engines, real sockets."""
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
 
+from cascade_servers import run_service
 from products import CONTENT_ID, write_product
 from slice_requests import Reply, make_body, make_row, make_volume, send
 from tumor_cascade.serving import server as server_module
 from tumor_cascade.serving.app import HEADERS
-from tumor_cascade.serving.server import build_server, listen, open_folder
+from tumor_cascade.serving.server import open_folder
 from tumor_cascade.serving.service import Service
 
 MAX_BODY_BYTES = 200_000
-
-
-@contextmanager
-def run(service: Service) -> Iterator[str]:
-    """Serve in a thread of this process; yield the URL."""
-    listener = listen("127.0.0.1", 0)
-    server = build_server(service)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        service.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +34,7 @@ def service(product: Path) -> Service:
 
 @pytest.fixture(scope="module")
 def url(service: Service) -> Iterator[str]:
-    with run(service) as url:
+    with run_service(service) as url:
         yield url
 
 
@@ -142,7 +126,7 @@ def test_invocations__slow_senders_hold_no_place(url: str, service: Service) -> 
 def test_invocations__a_body_that_never_ends_is_408(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Service(MAX_BODY_BYTES, max_requests=1)
     service.intake.timeout_s = 0.2
-    with run(service) as url:
+    with run_service(service) as url:
         answer = read_raw(url, b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 408 ")
 
@@ -157,7 +141,7 @@ def test_invocations__more_requests_than_places_are_503_and_come_again(url: str,
 
 def test_invocations__before_the_cascade_is_loaded_are_503(product: Path) -> None:
     service = Service(MAX_BODY_BYTES, max_requests=1)
-    with run(service) as url:
+    with run_service(service) as url:
         require(send(url, None, path="/livez", method="GET"), 200)
         for path in ("/readyz", "/ping", "/health"):
             reply = send(url, None, path=path, method="GET")
@@ -172,7 +156,7 @@ def test_invocations__before_the_cascade_is_loaded_are_503(product: Path) -> Non
 
 def test_connections__that_send_no_request_are_closed(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "HEADER_TIMEOUT_S", 0.3)
-    with run(Service(MAX_BODY_BYTES, max_requests=1)) as url:
+    with run_service(Service(MAX_BODY_BYTES, max_requests=1)) as url:
         started = time.monotonic()
         with pytest.raises(OSError, match=r"reset|[Bb]roken pipe"):
             read_raw(url, *[b"GET / HTTP/1.1\r\n", *[b"X-Slow: 1\r\n"] * 50], wait_s=0.1)
@@ -181,7 +165,7 @@ def test_connections__that_send_no_request_are_closed(product: Path, monkeypatch
 
 def test_connections__there_is_a_limit_to_them(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 3)
-    with run(Service(MAX_BODY_BYTES, max_requests=1)) as url:
+    with run_service(Service(MAX_BODY_BYTES, max_requests=1)) as url:
         address = urlsplit(url)
         held = [socket.create_connection((str(address.hostname), address.port or 0), timeout=10) for _ in range(6)]
         time.sleep(0.3)
@@ -195,7 +179,7 @@ def test_mistakes__leave_no_trace_in_the_answer(product: Path, capfd: pytest.Cap
     service = Service(MAX_BODY_BYTES, max_requests=1)
     service.load(open_folder(product))
     service.monitor.observe_answers = None  # type: ignore[method-assign,assignment]
-    with run(service) as url:
+    with run_service(service) as url:
         reply = send(url, make_body([make_row()]))
     require(reply, 500, "its log tells which")
     assert b"Traceback" not in reply.body

@@ -17,14 +17,15 @@ from tumor_cascade.registry.verdicts import Check, Group
 TEMPLATE_NAME = "decision_page.html.j2"
 UNDEFINED = "\N{EN DASH}"
 SCORE = "cascade_volume_dice"
+# In the order of the page: what people ask first.
 GROUPS: dict[Group, tuple[str, str]] = {
-    "integrity": ("Is it what it says it is?", "Facts without a threshold; any fault refuses."),
-    "health": ("Does it run?", "The registry's own copy, read by a process of its own, answers its golden inputs."),
-    "patients": ("Is there enough to judge by?", "Patients whom neither cascade has learned from or been tuned on."),
-    "floors": ("Is it good enough at all?", "The lower bound of each figure is held to a floor, champion or not."),
     "primary": ("Is it better?", "One metric, declared beforehand, must improve."),
     "safety": ("Is it nowhere worse?", "A loss of the margin or more must be ruled out in each of these."),
     "strata": ("Is nobody worse off?", "The same in groups of patients, which a mean would hide."),
+    "floors": ("Is it good enough at all?", "The lower bound of each figure is held to a floor, champion or not."),
+    "patients": ("Is there enough to judge by?", "Patients whom neither cascade has learned from or been tuned on."),
+    "health": ("Does it run?", "The registry's own copy, read by a process of its own, answers its golden inputs."),
+    "integrity": ("Is it what it says it is?", "Facts without a threshold; any fault refuses."),
 }
 OUTCOMES = {"pass": "passed", "refuse": "failed", "abstain": "not decided", "note": "shown only"}
 
@@ -64,11 +65,12 @@ def render_decision(facts: dict[str, Any], checks: tuple[Check, ...], policy: Po
     picture = base64.b64encode(render_png(plot_pairs(patients))).decode() if len(patients) else None
     return environment.get_template(TEMPLATE_NAME).render(
         facts=facts,
+        reason=facts["sentence"].partition(": ")[2],
         groups=[group for group in groups if group[2]],
         metrics=METRICS,
         policy=policy,
         picture=picture,
-        patients=patients.reset_index().to_dict("records"),
+        patients=sort_worst_first(patients).reset_index().to_dict("records"),
         has_champion="champion_dice" in patients,
     )
 
@@ -87,6 +89,12 @@ def pair_patients(candidate: Scores | None, champion: Scores | None) -> pd.DataF
     return table.assign(
         champion_dice=champion.patients[SCORE], gain=candidate.patients[SCORE] - champion.patients[SCORE]
     )
+
+
+def sort_worst_first(patients: pd.DataFrame) -> pd.DataFrame:
+    """Return the patients who lose most first; without a champion, those with the lowest Dice."""
+    columns = [name for name in ("gain", "candidate_dice") if name in patients]
+    return patients.sort_values(columns[0], kind="stable") if columns else patients
 
 
 def place_bar(check: Check) -> Bar | None:

@@ -149,7 +149,7 @@ def is_close(first: Scores, second: Scores) -> bool:
     """Say whether two scores of the same patients are the same but for rounding on another machine."""
     tables = ((first.slices, second.slices), (first.patients, second.patients))
     for one, other in tables:
-        numbers = one.select_dtypes("number").columns
+        numbers = one.select_dtypes(["number", "bool"]).columns
         if list(one.columns) != list(other.columns) or len(one) != len(other):
             return False
         pair = (one[numbers].to_numpy(float), other[numbers].to_numpy(float))

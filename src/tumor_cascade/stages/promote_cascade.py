@@ -12,7 +12,7 @@ from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.split import TEST
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams
 from tumor_cascade.product import read_artifact_json
-from tumor_cascade.registry.checkout import describe_checkout
+from tumor_cascade.registry.checkout import Checkout
 from tumor_cascade.registry.health import HealthProbe, probe_in_process
 from tumor_cascade.registry.judge import CascadeJudge, Material
 from tumor_cascade.registry.policy import read_policy
@@ -45,6 +45,7 @@ class PromotionSettings:
         policy_path: The rules, a file in git.
         params: Section `evaluate_cascade`: how patients are scored.
         shared: Registry and ledger.
+        checkout: Of this code.
         judged: Patients to judge on; None: the locked test set.
         probe: Runs a version and measures it.
     """
@@ -52,6 +53,7 @@ class PromotionSettings:
     policy_path: Path
     params: EvaluateCascadeParams
     shared: Shared
+    checkout: Checkout
     judged: JudgedFolder | None = None
     probe: HealthProbe = probe_in_process
 
@@ -94,7 +96,7 @@ def promote_cascade(
     )
     with take_judged(material, settings.judged) as taken:
         judge = CascadeJudge(
-            policy, settings.policy_path, policy_ref, params, taken, describe_checkout(), settings.probe
+            policy, settings.policy_path, policy_ref, params, taken, settings.checkout, settings.probe
         )
         outcome = promote(settings.shared.registry, settings.shared.store, cascade, policy_ref, judge)
     with atomic_dir(out_decision) as folder:

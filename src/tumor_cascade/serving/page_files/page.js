@@ -80,30 +80,30 @@ function select(index) {
   [...find("strip").children].forEach((tile, place) => tile.setAttribute("aria-current", String(place === index)));
   find("strip").children[index].scrollIntoView({ block: "nearest", inline: "nearest" });
   find("place").textContent = answers.length > 1 ? `slice ${index + 1} of ${answers.length}` : "";
+  find("fault").textContent = `${answer.id}: ${answer.error}`;
+  find("fault").hidden = isRead;
+  for (const id of ["picture", "overlay-choice", "numbers"]) find(id).hidden = !isRead;
   drawPicture();
   const decision = find("decision");
   decision.textContent = isRead ? (answer.is_positive ? "◆ Tumor found" : "○ No tumor found") : "? Not read";
   decision.className = answer.is_positive ? "decision positive" : "decision";
-  find("probability").textContent = isRead ? formatPercent(answer.probability) : "–";
-  find("probability-bar").value = answer.probability ?? 0;
-  find("area").textContent = isRead ? `${answer.tumor_area_px.toLocaleString("en")} px` : "–";
-  if (isRead) {
-    const share = answer.tumor_area_px / (answer.height_px * answer.width_px);
-    find("area").append(make("small", { textContent: `${formatPercent(share)} of ${answer.width_px} × ${answer.height_px}` }));
-  }
-  find("uncertainty").textContent = isRead ? `${answer.uncertainty.toFixed(2)} of 1 bit ` : "–";
+  if (!isRead) return;
+  find("probability").textContent = formatPercent(answer.probability);
+  find("probability-bar").value = answer.probability;
+  find("area").textContent = `${answer.tumor_area_px.toLocaleString("en")} px`;
+  const share = answer.tumor_area_px / (answer.height_px * answer.width_px);
+  find("area").append(make("small", { textContent: `${formatPercent(share)} of ${answer.width_px} x ${answer.height_px}` }));
+  find("uncertainty").textContent = `${answer.uncertainty.toFixed(2)} of 1 bit `;
   if (answer.is_uncertain) find("uncertainty").append(make("span", { className: "flag", textContent: "uncertain" }));
-  find("context").textContent = isRead
-    ? (answer.has_context ? "read with the other slices of its volume" : "read alone: other slices of the patient were missing")
-    : answer.error;
+  find("context").textContent = answer.has_context
+    ? "read with the other slices of its volume"
+    : "read alone: other slices of the patient were missing";
 }
 
 function drawPicture() {
   const answer = answers[current];
-  const isRead = answer.status === "ok";
+  if (answer.status !== "ok") return;
   const hasOverlay = find("has-overlay").checked;
-  find("picture").hidden = !isRead;
-  if (!isRead) return;
   find("picture").src = png(hasOverlay ? answer.overlay : answer.picture);
   const marked = answer.tumor_area_px ? `, ${answer.tumor_area_px} pixels marked as tumor` : ", nothing marked";
   find("picture").alt = `FLAIR of slice ${current + 1}${hasOverlay ? marked : ""}`;
