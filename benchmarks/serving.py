@@ -118,7 +118,8 @@ def compare_batching(cascade: Path, num_rows: int, num_clients: int, seconds: fl
     """Print throughput with and without micro-batching."""
     rows = [{"image": encode(image, "PNG")} for image in make_images(num_rows)]
     print(
-        f"\nclients that send one slice at a time, slices per second\n{'clients':<10} {'alone':>8} {'batched':>8} {'ratio':>7}"
+        f"\nclients that send one slice at a time, slices per second\n"
+        f"{'clients':<10} {'alone':>8} {'batched':>8} {'ratio':>7}"
     )
     for number in sorted({1, num_clients}):
         found = []

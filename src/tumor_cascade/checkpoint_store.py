@@ -29,7 +29,7 @@ def restore_checkpoint(path: Path) -> None:
         return
     store = open_store(url)
     # The checkpoint last: where it is, its log is too.
-    if all([store.download(name_key(file), file) for file in (path.with_name(PROGRESS_NAME), path)]):
+    if all(store.download(name_key(file), file) for file in (path.with_name(PROGRESS_NAME), path)):
         click.echo(f"{path.parent.name}: carries on from the checkpoint in {store.url}.", err=True)
 
 

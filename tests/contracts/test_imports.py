@@ -10,6 +10,7 @@ LAYERS = (
     {"errors"},
     {"out_folder", "params", "settings", "storage"},
     {"configuration", "content", "object_store", "overlay", "remote"},
+    {"checkpoint_store"},
     {"data"},
     {"models"},
     {"network_folder"},

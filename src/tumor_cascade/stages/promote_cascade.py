@@ -95,9 +95,7 @@ def promote_cascade(
         source=read_source(slices),
     )
     with take_judged(material, settings.judged) as taken:
-        judge = CascadeJudge(
-            policy, settings.policy_path, policy_ref, params, taken, settings.checkout, settings.probe
-        )
+        judge = CascadeJudge(policy, settings.policy_path, policy_ref, params, taken, settings.checkout, settings.probe)
         outcome = promote(settings.shared.registry, settings.shared.store, cascade, policy_ref, judge)
     with atomic_dir(out_decision) as folder:
         for name, page in outcome.pages.items():
