@@ -8,6 +8,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,8 @@ from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.storage import atomic_file, fsync_path
 
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5, 30, 3
+MAX_CONNECTIONS = 32
+PIECE_BYTES = 1 << 20
 TEMPORARY_PREFIX = "."
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL")
 
@@ -46,19 +49,32 @@ class ObjectStore(Protocol):
         """Return the keys that start with a prefix, sorted."""
         ...
 
+    def list_sizes(self, prefix: str) -> dict[str, int]:
+        """Return the bytes of each key that starts with a prefix."""
+        ...
 
-def open_store(url: str) -> ObjectStore:
+    def find_size(self, key: str) -> int | None:
+        """Return the bytes of a key, or None where there is none."""
+        ...
+
+    def stream(self, key: str) -> Iterator[bytes] | None:
+        """Return the content of a key piece by piece, or None where there is none."""
+        ...
+
+
+def open_store(url: str, endpoint_url: str | None = None) -> ObjectStore:
     """Return the store at a URL.
 
     Args:
         url: `s3://bucket/prefix`, a folder, or `file:///folder`.
+        endpoint_url: Of an S3 server, where the environment names none.
 
     Raises:
         ParamsError: Another kind of URL, or no bucket.
     """
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
-        return S3Store(parts.netloc, parts.path.strip("/"))
+        return S3Store(parts.netloc, parts.path.strip("/"), endpoint_url)
     if parts.scheme == "file" and not parts.netloc:
         return FolderStore(Path(unquote(parts.path)))
     if "://" in url or not url:
@@ -125,10 +141,24 @@ class FolderStore:
             raise DataError(f"{target}: cannot be written ({error.strerror}); the folder must be writable.") from error
 
     def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys that start with a prefix, sorted; what a killed writer left is no key."""
+        """Return the keys that start with a prefix, sorted."""
+        return sorted(self.list_sizes(prefix))
+
+    def list_sizes(self, prefix: str) -> dict[str, int]:
+        """Return the bytes of each key that starts with a prefix; what a killed writer left is no key."""
         files = (path for path in self.folder.rglob("*") if not path.name.startswith(TEMPORARY_PREFIX))
-        keys = (path.relative_to(self.folder).as_posix() for path in files if path.is_file())
-        return sorted(key for key in keys if key.startswith(prefix))
+        keys = {path.relative_to(self.folder).as_posix(): path for path in files if path.is_file()}
+        return {key: path.stat().st_size for key, path in keys.items() if key.startswith(prefix)}
+
+    def find_size(self, key: str) -> int | None:
+        """Return the bytes of a key, or None."""
+        path = self.folder / key
+        return path.stat().st_size if path.is_file() else None
+
+    def stream(self, key: str) -> Iterator[bytes] | None:
+        """Return the content of a key piece by piece, or None."""
+        path = self.folder / key
+        return _read_file(path) if path.is_file() else None
 
 
 class S3Store:
@@ -138,8 +168,9 @@ class S3Store:
     MLflow, MLFLOW_S3_ENDPOINT_URL.
     """
 
-    def __init__(self, bucket: str, prefix: str) -> None:
+    def __init__(self, bucket: str, prefix: str, endpoint_url: str | None = None) -> None:
         self.bucket, self.prefix = bucket, f"{prefix}/" if prefix else ""
+        self.endpoint_url = endpoint_url
         self.url = f"s3://{bucket}/{prefix}".rstrip("/")
 
     @cached_property
@@ -147,17 +178,20 @@ class S3Store:
         import boto3
         from botocore.config import Config
 
-        endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), None)
+        endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), self.endpoint_url)
         config = Config(
-            connect_timeout=CONNECT_TIMEOUT_S, read_timeout=READ_TIMEOUT_S, retries={"total_max_attempts": NUM_ATTEMPTS}
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            retries={"total_max_attempts": NUM_ATTEMPTS},
+            max_pool_connections=MAX_CONNECTIONS,
         )
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         return boto3.session.Session().client("s3", endpoint_url=endpoint, region_name=region, config=config)
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes of a key, or None."""
-        answer = self._ask("get_object", ("NoSuchKey", "404"), Key=self.prefix + key)
-        return None if answer is None else bytes(answer["Body"])
+        pieces = self.stream(key)
+        return None if pieces is None else b"".join(pieces)
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """Write a key that does not exist yet; return whether this call made it.
@@ -183,14 +217,32 @@ class S3Store:
 
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys that start with a prefix, sorted."""
-        keys: list[str] = []
+        return sorted(self.list_sizes(prefix))
+
+    def list_sizes(self, prefix: str) -> dict[str, int]:
+        """Return the bytes of each key that starts with a prefix."""
+        sizes: dict[str, int] = {}
         more: dict[str, str] = {}
         while True:
             page = self._ask("list_objects_v2", (), Prefix=self.prefix + prefix, **more)
-            keys += [found["Key"].removeprefix(self.prefix) for found in page.get("Contents", [])]
+            sizes |= {found["Key"].removeprefix(self.prefix): found["Size"] for found in page.get("Contents", [])}
             if not page.get("IsTruncated"):
-                return sorted(keys)
+                return sizes
             more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def find_size(self, key: str) -> int | None:
+        """Return the bytes of a key, or None."""
+        answer = self._ask("head_object", ("NoSuchKey", "404"), Key=self.prefix + key)
+        return None if answer is None else int(answer["ContentLength"])
+
+    def stream(self, key: str) -> Iterator[bytes] | None:
+        """Return the content of a key piece by piece, or None; the connection may still break between two pieces."""
+        answer = self._ask("get_object", ("NoSuchKey", "404"), Key=self.prefix + key)
+        return None if answer is None else self._read_pieces(answer["Body"])
+
+    def _read_pieces(self, body: Any) -> Iterator[bytes]:
+        with contextlib.closing(body), self._explained():
+            yield from body.iter_chunks(PIECE_BYTES)
 
     def _ask(self, operation: str, expected: tuple[str, ...], **arguments: Any) -> Any:
         """Return the server's answer, or None where it is one of the expected errors.
@@ -198,19 +250,36 @@ class S3Store:
         Raises:
             DataError: The server cannot be reached, or refuses.
         """
+        from botocore.exceptions import ClientError
+
+        with self._explained():
+            try:
+                return getattr(self._client, operation)(Bucket=self.bucket, **arguments) or {}
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") in expected:
+                    return None
+                raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what boto3 raises into a sentence.
+
+        Raises:
+            DataError: The server cannot be reached, refuses, or breaks off.
+        """
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = getattr(self._client, operation)(Bucket=self.bucket, **arguments) or {}
-            return {**answer, "Body": answer["Body"].read()} if "Body" in answer else answer
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in expected:
-                return None
-            reason = str(error)
-        except (Boto3Error, BotoCoreError) as error:
-            reason = str(error)
-        raise DataError(
-            f"{self.url}: {reason}; check that the server runs, the bucket exists, and AWS_ACCESS_KEY_ID, "
-            f"AWS_SECRET_ACCESS_KEY and {ENDPOINTS[0]} are right."
-        )
+            yield
+        except (ClientError, Boto3Error, BotoCoreError) as error:
+            raise DataError(
+                f"{self.url}: {error}; check that the server runs, the bucket exists, and AWS_ACCESS_KEY_ID, "
+                f"AWS_SECRET_ACCESS_KEY and {ENDPOINTS[0]} are right."
+            ) from error
+
+
+def _read_file(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield piece

@@ -18,6 +18,16 @@ def get_checkpoint_store() -> str | None:
     return os.environ.get(f"{PREFIX}CHECKPOINT_STORE") or None
 
 
+def get_data_store() -> str | None:
+    """Return where packed slices are published: TUMOR_CASCADE_DATA_STORE, or None."""
+    return os.environ.get(f"{PREFIX}DATA_STORE") or None
+
+
+def get_data_cache() -> Path:
+    """Return the node's folder of fetched slices: TUMOR_CASCADE_DATA_CACHE, or `~/.cache/tumor-cascade/data`."""
+    return Path(os.environ.get(f"{PREFIX}DATA_CACHE") or Path.home() / ".cache" / "tumor-cascade" / "data")
+
+
 def get_weights_dir() -> Path:
     """Return the cache of downloaded weights: TUMOR_CASCADE_WEIGHTS, or `~/.cache/tumor-cascade`."""
     default = Path.home() / ".cache" / "tumor-cascade"
