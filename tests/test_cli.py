@@ -12,6 +12,7 @@ from products import write_product
 from tumor_cascade.cli import Group, main
 from tumor_cascade.configuration import PRESETS, PRESETS_DIR
 from tumor_cascade.params import STAGES
+from tumor_cascade.stages.interface import ACTS
 
 HEAVY = ("torch", "pytorch_lightning", "matplotlib", "great_expectations", "pandas", "scipy", "mlflow", "boto3")
 PHANTOM = str(PRESETS_DIR / "phantom.yaml")
@@ -31,13 +32,20 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="tumor-cascade")
 
 
-def test_main__help_lists_stages_in_order_apart_from_other_commands() -> None:
+def test_main__help_lists_stages_in_order_apart_from_acts_and_other_commands() -> None:
     result = run("--help")
     assert result.exit_code == 0
-    stages, others = result.output.split("Stages, in the order")[1].split("Other commands:")
-    assert [line.split()[0] for line in stages.splitlines() if line.startswith("  ") and line[2] != " "] == list(STAGES)
-    assert {"configure", "phantom", "predict", "evaluate"} <= {line.split()[0] for line in others.split("\n") if line}
+    stages, rest = result.output.split("Stages, in the order")[1].split("After them, on the registry")
+    acts, others = rest.split("Other commands:")
+    assert list_commands(stages) == list(STAGES)
+    assert list_commands(acts) == list(ACTS)
+    assert {"configure", "phantom", "predict", "evaluate", "registry"} <= set(list_commands(others))
     assert "Research use only" in result.output
+
+
+def list_commands(section: str) -> list[str]:
+    """Return the names in a part of the help; lines that go on are indented further."""
+    return [line.split()[0] for line in section.splitlines() if line.startswith("  ") and line[2] != " "]
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

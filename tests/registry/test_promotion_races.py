@@ -1,6 +1,7 @@
 """Promoters that are killed, and promoters that meet: what stands in the ledger has happened, what does not has not."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,14 @@ TESTS = Path(promoters.__file__).parent
 OLD = {"champion": 1, "challenger": None, "previous": None}
 NEW = {"champion": 2, "challenger": None, "previous": 1}
 NUM_PROMOTERS, NUM_CANDIDATES = 20, 4
+TIMEOUT_S = 300
 
 
 def run_promoters(*arguments: str) -> dict[str, Any]:
-    """Run the script in the current folder."""
+    """Run the script in the current folder, in one thread: a fork would wait for OpenMP's threads, which it has not."""
     command = [sys.executable, "-W", "ignore", str(TESTS / "promoters.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

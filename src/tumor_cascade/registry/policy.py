@@ -12,12 +12,14 @@ from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from tumor_cascade.content import PACKAGE_DIR
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import Section, check_values
 from tumor_cascade.registry.entries import PolicyRef
 from tumor_cascade.storage import hash_file
 
-POLICIES_DIR = "policies"
+# In a checkout at its root; a wheel carries a copy inside the package.
+POLICIES_DIRS = (PACKAGE_DIR.parents[1] / "policies", PACKAGE_DIR / "policies")
 POLICIES = {"phantom": "phantom", "kaggle": "lgg"}
 MetricName = Literal[
     "volume_dice",
@@ -126,7 +128,11 @@ def choose_policy(source: str | None) -> Path:
     """
     if source not in POLICIES:
         raise ParamsError(f"no policy is made for data of the source {source}; name one with --policy.")
-    return Path(POLICIES_DIR, f"{POLICIES[source]}.yaml")
+    places = [folder / f"{POLICIES[source]}.yaml" for folder in POLICIES_DIRS]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        raise ParamsError(f"no policy file: none of {', '.join(map(str, places))}; reinstall, or name one: --policy.")
+    return found
 
 
 def read_policy(path: Path) -> tuple[Policy, PolicyRef]:
