@@ -1,15 +1,21 @@
-"""Servers for tests: MLflow on a SQLite file, started and killed at will; and free ports."""
+"""Servers for tests: MLflow on a SQLite file, started and killed at will; MLflow on PostgreSQL and S3; free ports."""
 
 import os
 import random
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from tumor_cascade.registry.services import answers
+import pytest
+
+from tumor_cascade.registry.daemons import ServiceError
+from tumor_cascade.registry.postgres import find_postgres
+from tumor_cascade.registry.services import ENVIRONMENT_NAME, Services, answers, find_weed
 
 START_TIMEOUT_S = 120
 
@@ -61,3 +67,32 @@ class TrackingServer:
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, 9)
             self.process.wait()
+
+
+@contextmanager
+def make_services_dir() -> Iterator[Path]:
+    """Yield a folder for `tumor-cascade services` that PostgreSQL's own account can enter, unlike pytest's.
+
+    Without PostgreSQL or SeaweedFS the test is skipped.
+    """
+    for find in (lambda: find_postgres(Path("/nowhere")), find_weed):
+        try:
+            find()
+        except ServiceError as error:
+            pytest.skip(str(error))
+    with tempfile.TemporaryDirectory(prefix="services-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder) / "services"
+
+
+@contextmanager
+def serve_services() -> Iterator[dict[str, str]]:
+    """Run MLflow on PostgreSQL and S3; yield the environment of their clients, as `services up` writes it."""
+    with make_services_dir() as folder:
+        services = Services(folder, find_ports(), find_ports(), find_ports((*range(9), 10_008)))
+        try:
+            services.up()
+            lines = (folder / ENVIRONMENT_NAME).read_text().splitlines()
+            yield dict(line.removeprefix("export ").split("=", 1) for line in lines)
+        finally:
+            services.down()

@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,15 @@ TIMEOUT_S = 900
 
 @dataclass(frozen=True)
 class Workplace:
-    """A git repository with this code, and an environment that finds it."""
+    """A git repository with this code, and an environment that finds it.
+
+    Attributes:
+        folder: Of the repository.
+        variables: More of the environment.
+    """
 
     folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *command: str, is_failure_expected: bool = False) -> str:
         """Run a command in the folder; return all that it printed."""
@@ -28,6 +34,7 @@ class Workplace:
             "PYTHONPATH": str(self.folder / "src"),
             "DVC_NO_ANALYTICS": "1",
             "NO_COLOR": "1",
+            **self.variables,
             **{
                 f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
             },

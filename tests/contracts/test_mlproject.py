@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from pipeline import ROOT, read_definition
 from tumor_cascade.cli import main
 from tumor_cascade.params import STAGES
+from tumor_cascade.stages.interface import ACTS
 
 PREFIX = "PYTHONPATH=src "
 PROJECT = YAML(typ="safe", pure=True).load(ROOT / "MLproject")
@@ -23,14 +24,28 @@ def fill(name: str, **values: str) -> list[str]:
     return shlex.split(entry["command"].removeprefix(PREFIX).format(**filled))
 
 
-def test_entry_points__are_the_stages_and_the_whole_pipeline() -> None:
-    assert list(ENTRY_POINTS) == ["main", *STAGES]
+def test_entry_points__are_the_whole_pipeline_the_stages_and_the_acts() -> None:
+    assert list(ENTRY_POINTS) == ["main", *STAGES, *ACTS]
+    assert fill("main")[:3] == ["tumor-cascade", "pipeline", "--promote"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_entry_points__run_what_dvc_runs(stage: str) -> None:
     command = read_definition()["stages"][stage]["cmd"].replace("${item.fold}", "0")
     assert fill(stage) == [*shlex.split(command), "--set", ""]
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_entry_points__an_act_reads_and_writes_what_its_command_does_by_default(act: str) -> None:
+    flags = {option.opts[0]: str(option.default) for option in main.commands[act].params}
+    nouns = (*ACTS[act].inputs, *(f"out-{noun}" for noun in ACTS[act].outputs))
+    assert fill(act) == [
+        "tumor-cascade",
+        act,
+        *(word for n in nouns for word in (f"--{n}", flags[f"--{n}"])),
+        "--set",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

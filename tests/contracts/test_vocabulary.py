@@ -10,7 +10,7 @@ from pipeline import ROOT, read_definition, read_pipeline
 from tumor_cascade.cli import main
 from tumor_cascade.configuration import PRESETS_DIR
 from tumor_cascade.params import STAGES, Params
-from tumor_cascade.stages.interface import INTERFACES
+from tumor_cascade.stages.interface import ACTS, INTERFACES
 
 NOUNS = {"raw", "slices", "manifest", "splits", "classifier", "segmenter", "cascade", "report", "metrics", "decision"}
 STAGES_DIR = ROOT / "src" / "tumor_cascade" / "stages"
@@ -36,20 +36,25 @@ def test_stages__are_the_same_in_the_same_order(found: list[str]) -> None:
     assert found == list(STAGES)
 
 
+def test_acts__stand_wherever_stages_do_but_in_dvc_yaml_and_params() -> None:
+    assert [name for name in main.commands if name in ACTS] == list(ACTS)
+    assert not {*read_definition()["stages"], *Params.model_fields} & set(ACTS)
+
+
 def test_stages__each_has_one_module_and_one_test_file() -> None:
-    # Promotion is an act on a shared registry: no stage of dvc.yaml.
-    assert list_modules(STAGES_DIR, r"(\w+)\.py") - {"promote_cascade"} == set(STAGES)
-    assert list_modules(ROOT / "tests" / "stages", r"test_(\w+)\.py") - {"promote_cascade"} == set(STAGES)
+    assert list_modules(STAGES_DIR, r"(\w+)\.py") == {*STAGES, *ACTS}
+    assert list_modules(ROOT / "tests" / "stages", r"test_(\w+)\.py") == {*STAGES, *ACTS}
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, *ACTS])
 def test_stages__module_holds_the_function_of_its_name(stage: str) -> None:
     tree = ast.parse((STAGES_DIR / f"{stage}.py").read_text(encoding="utf-8"))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert stage in functions, f"stages/{stage}.py must define {stage}()"
-    interface = INTERFACES[stage]
+    interface = {**INTERFACES, **ACTS}[stage]
     flags = [*interface.inputs, *(f"out_{noun}" for noun in interface.outputs), *["fold"] * interface.has_fold]
     assert {argument.arg for argument in functions[stage].args.kwonlyargs} == set(flags)
+    assert {*interface.inputs, *interface.outputs} <= NOUNS
 
 
 def test_stages__package_has_them_all() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from candidates import write_candidate
 from cascade_servers import PredictionServer, serve_cascade
+from champions import Champion, promote_smoke
 from workplaces import Workplace, make_workplace
 
 
@@ -27,6 +28,13 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     workplace.run("git", "add", "dvc.lock")
     workplace.run("git", "commit", "--quiet", "--message", "A run")
     return workplace
+
+
+@pytest.fixture(scope="session")
+def promoted(smoke: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Champion]:
+    """That product as champion on MLflow with PostgreSQL and S3. Tests may add versions, but leave it champion."""
+    with promote_smoke(smoke, tmp_path_factory.mktemp("promoted") / "work") as champion:
+        yield champion
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,9 @@ from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 
 from outputs import write_outputs
-from servers import TrackingServer, find_ports
+from servers import TrackingServer, find_ports, make_services_dir
 from tumor_cascade.cli import main
 from tumor_cascade.registry.client import connect
-from tumor_cascade.registry.daemons import ServiceError
-from tumor_cascade.registry.postgres import find_postgres
-from tumor_cascade.registry.services import find_weed
 from workplaces import Workplace, make_workplace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -131,15 +127,8 @@ def test_server_killed_during_training__nothing_is_lost(
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
-    """A folder for the services that PostgreSQL's own account can enter, unlike pytest's."""
-    for find in (lambda: find_postgres(Path("/nowhere")), find_weed):
-        try:
-            find()
-        except ServiceError as error:
-            pytest.skip(str(error))
-    with tempfile.TemporaryDirectory(prefix="services-") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder) / "services"
+    with make_services_dir() as folder:
+        yield folder
 
 
 def run_services(data: Path, command: str) -> Result:
