@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tumor_cascade.cli import main
 from tumor_cascade.configuration import configure
 from tumor_cascade.errors import ParamsError
-from tumor_cascade.params import read_yaml
-from tumor_cascade.whole_pipeline import overridden
+from tumor_cascade.params import STAGES, read_yaml
+from tumor_cascade.whole_pipeline import list_commands, overridden
 
 
 @pytest.fixture
@@ -45,3 +47,21 @@ def test_overridden__nothing(params_path: Path) -> None:
     with overridden(params_path, ("",)):
         pass
     assert params_path.stat().st_mtime_ns == before
+
+
+DVC_FILE = Path(__file__).parents[1] / "dvc.yaml"
+
+
+def test_list_commands__are_those_of_dvc_with_every_fold(params_path: Path) -> None:
+    configure("smoke", params_path, ("assemble_cascade.folds=[0, 2]",))
+    commands = [command[3:] for command in list_commands(DVC_FILE, read_yaml(params_path), ["validate_data"])]
+    names = [stage for stage in STAGES if stage != "validate_data"]
+    assert [command[0] for command in commands] == [*names[:2], *(names[2:3] * 2), *(names[3:4] * 2), *names[4:]]
+    assert [command[2] for command in commands if command[1] == "--fold"] == ["0", "2", "0", "2"]
+    segmenter = commands[5]
+    assert segmenter[segmenter.index("--out-segmenter") + 1] == "artifacts/train_segmenter/fold-2/segmenter"
+
+
+def test_pipeline__skip_without_dvc_only() -> None:
+    result = CliRunner().invoke(main, ["pipeline", "--skip", "validate_data"])
+    assert result.exit_code == 2 and "--skip goes with --without-dvc" in result.output

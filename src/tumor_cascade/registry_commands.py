@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tumor_cascade.commands import ANY_PATH, format_examples, params_option, set_option, warn
+from tumor_cascade.params import STAGES
 
 SETTINGS = (
     "Settings: TUMOR_CASCADE_MLFLOW_PORT (5000), TUMOR_CASCADE_POSTGRES_PORT (5434), TUMOR_CASCADE_S3_PORT (8333; the "
@@ -146,11 +147,19 @@ def reproduce(product: str, artifacts: Path, is_params_wanted: bool, is_run_want
 @params_option
 @set_option
 @click.option("--promote", "has_promotion", is_flag=True, help="Judge the product; a refusal is no failure.")
-def pipeline(params_path: Path, overrides: tuple[str, ...], has_promotion: bool) -> None:
+@click.option(
+    "--without-dvc", is_flag=True, help="Run every command of dvc.yaml; trainings carry on where they stopped."
+)
+@click.option("--skip", "skipped", multiple=True, type=click.Choice(STAGES), help="Leave a stage out, without DVC.")
+def pipeline(
+    params_path: Path, overrides: tuple[str, ...], has_promotion: bool, without_dvc: bool, skipped: tuple[str, ...]
+) -> None:
     """Run `dvc repro`, with values overridden for this once; the params file is as before afterwards."""
     from tumor_cascade.whole_pipeline import run_pipeline
 
-    run_pipeline(params_path, overrides, has_promotion=has_promotion)
+    if skipped and not without_dvc:
+        raise click.UsageError("--skip goes with --without-dvc: DVC decides itself what has to run.")
+    run_pipeline(params_path, overrides, has_promotion=has_promotion, has_dvc=not without_dvc, skipped=skipped)
 
 
 REGISTRY_COMMANDS = (pipeline, track, services, explain, reproduce)

@@ -1,11 +1,16 @@
 """`tumor-cascade pipeline`: all stages with `dvc repro`, then promotion, with values overridden for this once."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import click
 
 from tumor_cascade.configuration import override_params
 from tumor_cascade.errors import TumorCascadeError
@@ -13,6 +18,7 @@ from tumor_cascade.params import parse_params, read_yaml
 from tumor_cascade.storage import atomic_file
 
 RAW = Path("data", "raw")
+DVC_FILE = Path("dvc.yaml")
 DVC = (sys.executable, "-m", "dvc", "repro")
 PROMOTION = (sys.executable, "-m", "tumor_cascade.cli", "promote_cascade")
 
@@ -21,13 +27,22 @@ class PipelineError(TumorCascadeError):
     """A step of the pipeline that failed; it has said why."""
 
 
-def run_pipeline(params_path: Path, overrides: Sequence[str], *, has_promotion: bool) -> None:
+def run_pipeline(
+    params_path: Path,
+    overrides: Sequence[str],
+    *,
+    has_promotion: bool,
+    has_dvc: bool = True,
+    skipped: Sequence[str] = (),
+) -> None:
     """Run every stage that a change affects, and offer the product to the registry's gate.
 
     Args:
         params_path: The file that DVC reads.
         overrides: See `override_params`; the file is as before when this ends.
         has_promotion: Whether the product is judged. A refusal is a verdict, not a failure.
+        has_dvc: Whether DVC runs the stages; if not, all of them run, one after another.
+        skipped: Stages left out, without DVC.
 
     Raises:
         ParamsError: An override is wrong; nothing ran.
@@ -37,10 +52,34 @@ def run_pipeline(params_path: Path, overrides: Sequence[str], *, has_promotion: 
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     with overridden(params_path, overrides):
-        for command in (DVC, PROMOTION) if has_promotion else (DVC,):
+        stages = [DVC] if has_dvc else list_commands(DVC_FILE, read_yaml(params_path), skipped)
+        for command in [*stages, PROMOTION] if has_promotion else stages:
+            if not has_dvc:
+                click.echo(f"> {' '.join(command[3:5])}", err=True)
             done = subprocess.run(command, env=environment, check=False)
             if done.returncode:
                 raise PipelineError(f"{' '.join(command[2:])} ended with {done.returncode}; see above.")
+
+
+def list_commands(dvc_path: Path, values: dict[str, Any], skipped: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Return the commands of a dvc.yaml in its order, a matrix unrolled, as this interpreter's.
+
+    Args:
+        dvc_path: The file.
+        values: Sections of the params file, which a matrix may name.
+        skipped: Stages left out.
+    """
+    commands = []
+    for name, stage in read_yaml(dvc_path)["stages"].items():
+        if name in skipped:
+            continue
+        ((axis, reference),) = stage.get("matrix", {"": ""}).items()
+        section, _, key = reference.strip("${}").partition(".")
+        for item in values[section][key] if axis else [None]:
+            program, *arguments = shlex.split(stage["cmd"].replace(f"${{item.{axis}}}", str(item)))
+            assert program == "tumor-cascade" and not re.search(r"\$\{", " ".join(arguments))
+            commands.append((sys.executable, "-m", "tumor_cascade.cli", *arguments))
+    return commands
 
 
 @contextmanager
