@@ -9,8 +9,16 @@ import click
 
 from tumor_cascade import __version__, params
 from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option, set_option
-from tumor_cascade.configuration import read_overridden
 from tumor_cascade.errors import TumorCascadeError
+from tumor_cascade.executor_output import write_executor_output
+from tumor_cascade.pod_options import (
+    NETWORKS,
+    executor_input_option,
+    lay_out_networks,
+    params_json_option,
+    read_values,
+    unwrap_single,
+)
 from tumor_cascade.promotion_commands import PROMOTION_COMMANDS
 from tumor_cascade.registry.stage_log import record_execution
 from tumor_cascade.registry_commands import REGISTRY_COMMANDS
@@ -62,23 +70,40 @@ def main() -> None:
 def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
     """Return the sub-command of a stage: its params section, its inputs and its outputs as flags."""
 
-    def run(params_path: Path, overrides: tuple[str, ...], **flags: Any) -> None:
-        values = read_overridden(params_path, overrides)
-        section = params.parse_section(values, stage, " ".join([params_path.name, *filter(None, overrides)]))
-        with record_execution(stage, values, flags):
-            getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **flags)
+    def run(
+        params_path: Path,
+        overrides: tuple[str, ...],
+        params_json: str | None,
+        executor_input: str | None,
+        **flags: Any,
+    ) -> None:
+        values, origin = read_values(stage, params_path, overrides, params_json)
+        section = params.parse_section(values, stage, origin)
+        with lay_out_networks(flags) as laid, record_execution(stage, values, laid):
+            getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **laid)
+        write_executor_output(stage, executor_input, flags)
 
     nouns = (*interface.inputs, *(f"out-{noun}" for noun in interface.outputs))
     flags = " ".join(f"--{noun} {noun.upper()}" for noun in nouns)
     example = f"{stage} {'--fold 0 ' if interface.has_fold else ''}{flags}"
     command = click.Command(stage, callback=run, help=interface.summary, epilog=format_examples(example))
-    command = params_option(set_option(command))
+    for option in (params_option, set_option, params_json_option, executor_input_option):
+        command = option(command)
     if interface.has_fold:
         command.params.append(click.Option(["--fold"], type=click.IntRange(0), required=True, help="Validation fold."))
-    for noun in nouns:
-        text = "Output." if noun.startswith("out-") else "Input."
-        command.params.append(click.Option([f"--{noun}"], type=ANY_PATH, required=True, help=text))
+    command.params += [build_path_option(noun) for noun in nouns]
     return command
+
+
+def build_path_option(noun: str) -> click.Option:
+    """Return the flag of an artifact."""
+    if noun in NETWORKS:
+        text = "Input: the folder of all folds, or one network; may be repeated."
+        return click.Option(
+            [f"--{noun}"], type=ANY_PATH, required=True, multiple=True, callback=unwrap_single, help=text
+        )
+    text = "Output." if noun.startswith("out-") else "Input."
+    return click.Option([f"--{noun}"], type=ANY_PATH, required=True, help=text)
 
 
 _STAGE_COMMANDS = (build_stage_command(*item) for item in INTERFACES.items())

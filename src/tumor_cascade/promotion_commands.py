@@ -6,9 +6,10 @@ from typing import Any, Literal
 import click
 
 from tumor_cascade.commands import ANY_PATH, EXISTING, RESEARCH_USE, format_examples, params_option, set_option
-from tumor_cascade.configuration import read_overridden
 from tumor_cascade.errors import DataError, PromotionRefused
+from tumor_cascade.executor_output import write_executor_output
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, parse_section
+from tumor_cascade.pod_options import executor_input_option, params_json_option, read_values
 from tumor_cascade.stages.interface import ACTS
 
 SETTINGS = (
@@ -46,8 +47,10 @@ def build_promotion_command() -> click.Command:
         click.option("--data", type=EXISTING, help="Judge on all patients of this folder or zip, with masks."),
         click.option("--layout", type=click.Choice(["kaggle", "images"]), default="kaggle", show_default=True),
         click.option("--require-promotion", "is_required", is_flag=True, help="Exit 4 unless it is champion then."),
-        set_option,
         params_option,
+        set_option,
+        params_json_option,
+        executor_input_option,
     ):
         command = option(command)
     for noun in (*interface.inputs, *(f"out-{noun}" for noun in interface.outputs)):
@@ -61,6 +64,8 @@ def build_promotion_command() -> click.Command:
 def promote(
     params_path: Path,
     overrides: tuple[str, ...],
+    params_json: str | None,
+    executor_input: str | None,
     policy: Path | None,
     data: Path | None,
     layout: Literal["kaggle", "images"],
@@ -73,12 +78,12 @@ def promote(
     from tumor_cascade.registry.shared import open_shared
     from tumor_cascade.stages.promote_cascade import JudgedFolder, PromotionSettings, promote_cascade, read_source
 
-    values = read_overridden(params_path, overrides)
-    scoring = parse_section(values, "evaluate_cascade", params_path.name)
+    values, origin = read_values("promote_cascade", params_path, overrides, params_json)
+    scoring = parse_section(values, "evaluate_cascade", origin)
     assert isinstance(scoring, EvaluateCascadeParams)
     judged = None
     if data is not None:
-        ingest = parse_section(values, "ingest_data", params_path.name)
+        ingest = parse_section(values, "ingest_data", origin)
         assert isinstance(ingest, IngestDataParams)
         judged = JudgedFolder(data, layout, ingest)
     settings = PromotionSettings(
@@ -90,6 +95,7 @@ def promote(
     )
     click.echo(f"Ledger: {settings.shared.store.url}")
     outcome = promote_cascade(settings, **flags)
+    write_executor_output("promote_cascade", executor_input, flags)
     entry = outcome.entry
     earlier = "" if outcome.is_new else ", as entered before"
     click.secho(f"Version {entry.to.version}: {entry.why}", fg=COLORS.get(entry.kind))

@@ -14,7 +14,7 @@ def parse_stage(stage: PipelineStage) -> dict[str, object]:
 
 @pytest.mark.parametrize("stage", read_pipeline(), ids=lambda stage: " ".join(stage.arguments[1:4]))
 def test_dvc_commands__parse_and_agree_with_deps_and_outs(stage: PipelineStage) -> None:
-    flags = {name: str(value) for name, value in parse_stage(stage).items()}
+    flags = {name: str(value) for name, value in parse_stage(stage).items() if value is not None}
     outs = {name: value for name, value in flags.items() if name.startswith("out_")}
     inputs = {name: value for name, value in flags.items() if name not in (*outs, "params_path", "overrides", "fold")}
     assert set(inputs.values()) <= set(stage.deps), "an input flag names no dep"

@@ -18,7 +18,7 @@ LAYERS = (
     {"evaluation", "serving", "training"},
     {"registry"},
     {"stages"},
-    {"external_evaluation", "prediction", "results"},
+    {"executor_output", "external_evaluation", "pod_options", "prediction", "results"},
     {"commands", "whole_pipeline"},
     {"promotion_commands", "registry_commands"},
     {"cli"},

@@ -58,3 +58,9 @@ ACTS = {
         "Register the product and make it champion if the gate says so.", ("cascade", "report", *DATA), ("decision",)
     ),
 }
+
+# Sections of params.yaml that a stage is given: a container gets these and no others, so other values cannot rerun it.
+SECTIONS = {
+    **{stage: (stage,) for stage in INTERFACES},
+    "promote_cascade": ("evaluate_cascade", "ingest_data"),
+}
