@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,8 @@ from tumor_cascade.results.ladder import (
     read_slices,
 )
 from tumor_cascade.results.ladder_page import describe_row, measure_step, measure_steps, plot_ladder, tabulate_ladder
+from tumor_cascade.results.ladder_scores import collect_scores
+from tumor_cascade.results.pages import write_page
 from tumor_cascade.stages.ingest_data import ingest_data
 from tumor_cascade.storage import hash_file
 
@@ -176,7 +179,7 @@ def test_read_slices__out_of_fold_scores_of_all_development_patients(tiny: Ladde
 
 
 def test_page__marks_what_has_not_been_run_and_pairs_the_rest(tiny: Ladder, climbed: Workplace) -> None:
-    steps = measure_steps(climbed, tiny)
+    steps = measure_steps(collect_scores(climbed, tiny.rows, climbed.folder / "no-page"), tiny)
     rows = [describe_row(row, steps) for row in tiny.rows]
     table = tabulate_ladder(rows)
     assert len(table) == 8 and "| Branch (on `first`) | not run |" in table[5]
@@ -185,6 +188,23 @@ def test_page__marks_what_has_not_been_run_and_pairs_the_rest(tiny: Ladder, clim
     assert rows[1]["ungated_gain"][0] == pytest.approx(difference)
     assert plot_ladder(rows).axes
     json.dumps(rows)
+
+
+def test_collect_scores__of_another_machine_count_while_their_content_is_the_same(
+    tiny: Ladder, climbed: Workplace, tmp_path: Path
+) -> None:
+    scores = collect_scores(climbed, tiny.rows, tmp_path / "page")
+    facts = {"name": "page", "rows": [{"name": name, "making": one.making} for name, one in scores.items()]}
+    write_page(tmp_path, facts, "", {}, {name: one.slices for name, one in scores.items()})
+    elsewhere = replace(climbed, folder=tmp_path / "another-machine")
+    kept = collect_scores(elsewhere, tiny.rows, tmp_path / "page")
+    assert [row.name for row in tiny.rows if not is_trained(elsewhere, row)] == [row.name for row in tiny.rows]
+    assert list(kept) == list(scores) == [row.name for row in tiny.rows if is_trained(climbed, row)]
+    for name, one in kept.items():
+        pd.testing.assert_frame_equal(one.slices, scores[name].slices)
+    facts["rows"][0]["making"]["content_id"] = "0" * 64  # as after a change of code, data or params
+    write_page(tmp_path, facts, "", {}, {name: one.slices for name, one in scores.items()})
+    assert list(collect_scores(elsewhere, tiny.rows, tmp_path / "page")) == list(scores)[1:]
 
 
 def test_measure_step__counts_by_hand() -> None:

@@ -171,12 +171,13 @@ def split(workplace: Workplace, params: Params) -> Path:
 def plan_training(workplace: Workplace, row: Row, role: str) -> tuple[Any, Path]:
     """Return the params section of a row's training, and the folder that holds the role's folds."""
     params, stage = row.read_params(), f"train_{role}"
-    section = getattr(params, stage)
+    section = named = getattr(params, stage)
     if row.start is not None and role == "classifier":
         encoders = plan_training(workplace, row.start, "segmenter")[1]
         section = section.model_copy(update={"initialization": str(encoders / "fold-{fold}" / "segmenter")})
+        named = section.model_copy(update={"initialization": encoders.name})  # the same content on any machine
     inputs = {"manifest": workplace.manifest, "splits": split(workplace, params)}
-    return section, workplace.locate(stage, section.model_dump(), inputs)
+    return section, workplace.locate(stage, named.model_dump(), inputs)
 
 
 def train(workplace: Workplace, row: Row, role: str, fold: int) -> Path:

@@ -12,7 +12,8 @@ from tumor_cascade.evaluation.figures import BLUE, ORANGE, render_png
 from tumor_cascade.evaluation.kept_masks import KeptMasks
 from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Floats, auroc_of, mean_of
 from tumor_cascade.params import EvaluateCascadeParams
-from tumor_cascade.results.ladder import Ladder, Row, Workplace, read_ladder, read_slices
+from tumor_cascade.results.ladder import Ladder, Row, Workplace, read_ladder
+from tumor_cascade.results.ladder_scores import RowScores, collect_scores
 from tumor_cascade.results.pages import CREDITS, describe_making, render_markdown, write_page
 
 NAME = "ladder"
@@ -32,8 +33,11 @@ def publish_ladder(artifacts: Path, out_dir: Path) -> Path:
         DataError: The data have not been ingested.
     """
     ladder = read_ladder()
-    steps = measure_steps(Workplace.open(artifacts), ladder)
+    scores = collect_scores(Workplace.open(artifacts), ladder.rows, out_dir / NAME)
+    steps = measure_steps(scores, ladder)
     rows = [describe_row(row, steps) for row in ladder.rows]
+    for row in rows:
+        row["making"] = scores[row["name"]].making if row["is_run"] else None
     params = ladder.rows[0].read_params()
     facts = {
         **describe_making(NAME, COMMAND, MODULES),
@@ -45,7 +49,8 @@ def publish_ladder(artifacts: Path, out_dir: Path) -> Path:
     }
     table, credit = "\n".join(tabulate_ladder(rows)), CREDITS[params.ingest_data.source]
     page = render_markdown(TEMPLATE, **facts, table=table, credit=credit)
-    return write_page(out_dir, facts, page, {"ladder": render_png(plot_ladder(rows))})
+    figures = {"ladder": render_png(plot_ladder(rows))} if steps else {}
+    return write_page(out_dir, facts, page, figures, {name: one.slices for name, one in scores.items()})
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,13 @@ def measure_step(slices: pd.DataFrame, params: EvaluateCascadeParams) -> Step:
     )
 
 
-def measure_steps(workplace: Workplace, ladder: Ladder) -> dict[str, Step]:
+def measure_steps(scores: dict[str, RowScores], ladder: Ladder) -> dict[str, Step]:
     """Return the steps that have been run, by row."""
-    steps = {}
-    for row in ladder.rows:
-        slices = read_slices(workplace, row)
-        if slices is not None:
-            steps[row.name] = measure_step(slices, row.read_params().evaluate_cascade)
-    return steps
+    return {
+        row.name: measure_step(scores[row.name].slices, row.read_params().evaluate_cascade)
+        for row in ladder.rows
+        if row.name in scores
+    }
 
 
 def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:

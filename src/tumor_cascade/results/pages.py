@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tumor_cascade.content import PACKAGE, find_lock, hash_code
@@ -39,11 +40,15 @@ def describe_making(name: str, command: str, modules: Iterable[str]) -> dict[str
     return {
         "name": name,
         "command": command,
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "hardware": describe_hardware(),
+        **describe_today(),
         "lock": hash_file(find_lock()),
         "code": {module: hash_code(module) for module in modules},
     }
+
+
+def describe_today() -> dict[str, str]:
+    """Return `date` and `hardware` of figures that are made now, here."""
+    return {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "hardware": describe_hardware()}
 
 
 def describe_hardware() -> str:
@@ -56,10 +61,18 @@ def describe_hardware() -> str:
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else f"{text}, no GPU"
 
 
-def write_page(out_dir: Path, facts: Mapping[str, Any], page: str, figures: Mapping[str, bytes]) -> Path:
-    """Write a page, its facts and its figures (name without suffix -> PNG) as one folder; return the page's path."""
+def write_page(
+    out_dir: Path,
+    facts: Mapping[str, Any],
+    page: str,
+    figures: Mapping[str, bytes],
+    tables: Mapping[str, pd.DataFrame] | None = None,
+) -> Path:
+    """Write a page, facts, figures (name without suffix -> PNG) and tables as one folder; return the page's path."""
     folder = out_dir / str(facts["name"])
     with atomic_dir(folder) as temporary:
+        for name, table in (tables or {}).items():
+            table.to_csv(temporary / f"{name}.csv", index=False)
         (temporary / PAGE_NAME).write_text(page, encoding="utf-8")
         for name, png in figures.items():
             (temporary / f"{name}.png").write_bytes(png)
