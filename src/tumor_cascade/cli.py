@@ -30,8 +30,8 @@ EXIT_CODES = (
 )
 
 
-class Group(click.Group):
-    """Lists stages apart from other commands and shows our own errors as text; anything else keeps its traceback."""
+class ErrorGroup(click.Group):
+    """Shows our own errors as text; anything else keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a sub-command."""
@@ -40,6 +40,10 @@ class Group(click.Group):
         except TumorCascadeError as error:
             click.secho(f"{ctx.invoked_subcommand}: {error}", err=True, fg="red")
             ctx.exit(error.exit_code)
+
+
+class Group(ErrorGroup):
+    """Lists stages apart from other commands."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of use."""

@@ -1,0 +1,1 @@
+"""Kubeflow components, one per stage: image, command and flags, nothing else."""

@@ -1,0 +1,1 @@
+"""Kubeflow pipelines: which stage runs after which, where, and with what."""

@@ -1,0 +1,28 @@
+"""The cache key of a task: equal for equal results, whatever the image around the code is called."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tumor_cascade.content import find_lock, hash_code
+from tumor_cascade.storage import canonical_json, hash_file
+
+
+def compute_cache_key(stage: str, arguments: Mapping[str, Any], upstream: Sequence[str]) -> str:
+    """Return the SHA-256 over all that a stage's result is made of.
+
+    Kubeflow's own key holds names of artifacts, not their contents, and the image: one new digest would rerun all.
+
+    Args:
+        stage: Its name.
+        arguments: Its params sections, fold, and the reference of the data where it reads any.
+        upstream: Keys of the tasks whose outputs it reads, or that it waits for.
+    """
+    made_of = {
+        "stage": stage,
+        "arguments": dict(arguments),
+        "code": hash_code(stage),
+        "lock": hash_file(find_lock()),
+        "upstream": sorted(upstream),
+    }
+    return hashlib.sha256(canonical_json(made_of)).hexdigest()
