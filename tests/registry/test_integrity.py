@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from candidates import hash_data, write_candidate, write_data
-from tumor_cascade.registry.checkout import Checkout, describe_checkout, is_committed
+from tumor_cascade.registry.checkout import Checkout
 from tumor_cascade.registry.entries import State
 from tumor_cascade.registry.integrity import inspect_cascade
 from tumor_cascade.storage import CONTENT_NAME
@@ -163,16 +163,3 @@ def test_inspect_cascade__rolled_back_or_of_another_kind(inspect: Inspect, casca
 def test_inspect_cascade__only_a_few_of_many_faults_are_shown(inspect: Inspect) -> None:
     names = tuple(f"src/{number}.py" for number in range(9))
     assert inspect(Checkout("c" * 40, names))["clean_commit"][-1] == "and 4 more"
-
-
-def test_describe_checkout__of_this_repository() -> None:
-    assert len(describe_checkout().commit or "") == 40
-
-
-def test_is_committed__edited_file(policy_path: Path, tmp_path: Path) -> None:
-    assert is_committed(policy_path)
-    before = policy_path.read_text()
-    policy_path.write_text("name: other\n")
-    assert not is_committed(policy_path)
-    policy_path.write_text(before)
-    assert not is_committed(tmp_path / "nowhere.yaml")

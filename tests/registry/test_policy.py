@@ -65,6 +65,6 @@ def test_read_policy__no_file_or_no_mapping(tmp_path: Path) -> None:
 
 
 def test_choose_policy__by_kind_of_data() -> None:
-    assert choose_policy("kaggle") == Path("policies/lgg.yaml")
+    assert choose_policy("kaggle") == ROOT / "policies" / "lgg.yaml"
     with pytest.raises(ParamsError, match="no policy is made for data of the source images; name one with --policy"):
         choose_policy("images")

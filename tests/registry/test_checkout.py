@@ -1,0 +1,110 @@
+"""What vouches for the code and the policies: git in a checkout, the wheel's record in an image."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import ROOT
+from tumor_cascade.registry.checkout import describe_checkout, is_committed
+
+COMMIT = "c" * 40
+PROBE = """
+import json
+from tumor_cascade.registry.checkout import describe_checkout, is_committed
+from tumor_cascade.registry.policy import choose_policy
+checkout, policy = describe_checkout(), choose_policy("phantom")
+print(json.dumps([checkout.commit, checkout.changed, str(policy), is_committed(policy)]))
+"""
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as an image holds it: a wheel's, far from any git."""
+    folder = tmp_path_factory.mktemp("image")
+    run("-m", "hatchling", "build", "-t", "wheel", "-d", folder / "dist")
+    (wheel,) = (folder / "dist").glob("*.whl")
+    run("-m", "pip", "--quiet", "install", "--no-deps", "--no-index", "--target", folder / "site", wheel)
+    return folder / "site"
+
+
+@pytest.fixture
+def image(installed: Path, tmp_path: Path) -> Path:
+    """A copy that a test may edit."""
+    shutil.copytree(installed, tmp_path / "site")
+    return tmp_path / "site"
+
+
+def ask(image: Path, **facts: str) -> list[Any]:
+    """Return commit, changed files, policy and whether it is committed, as the package in an image says."""
+    own = {f"TUMOR_CASCADE_{name}": value for name, value in facts.items()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TUMOR_CASCADE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        cwd=image,
+        env={**environment, **own, "PYTHONPATH": str(image)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers: list[Any] = json.loads(done.stdout)
+    return answers
+
+
+def test_describe_checkout__of_this_repository() -> None:
+    assert len(describe_checkout().commit or "") == 40
+
+
+def test_is_committed__edited_file(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("name: paper\n")
+    for command in ("init --quiet", "add --all", "-c user.name=t -c user.email=t@example.org commit --quiet -m policy"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    assert is_committed(path)
+    path.write_text("name: other\n")
+    assert not is_committed(path)
+    assert not is_committed(tmp_path / "nowhere.yaml")
+
+
+def test_image__a_wheel_holds_all_that_promotion_needs(installed: Path) -> None:
+    policy = installed / "tumor_cascade/policies/phantom.yaml"
+    assert ask(installed, COMMIT=COMMIT) == [COMMIT, [], str(policy), True]
+    assert policy.read_bytes() == (ROOT / "policies/phantom.yaml").read_bytes()
+
+
+def test_image__without_a_commit_nothing_is_known(installed: Path) -> None:
+    assert ask(installed)[0] is None
+    assert ask(installed, COMMIT="main")[0] is None
+
+
+def test_image__built_from_uncommitted_files(installed: Path) -> None:
+    assert ask(installed, COMMIT=COMMIT, DIRTY="true")[1] == ["what the image was built from"]
+    assert ask(installed, COMMIT=COMMIT, DIRTY="false")[1] == []
+
+
+def test_image__what_was_edited_is_named(image: Path) -> None:
+    with (image / "tumor_cascade/policies/phantom.yaml").open("a") as file:
+        file.write("# looser\n")
+    (image / "tumor_cascade/registry/extra.py").touch()
+    (image / "tumor_cascade/registry/judge.py").unlink()
+    _, changed, _, is_policy_committed = ask(image, COMMIT=COMMIT)
+    assert changed == [
+        f"tumor_cascade/{name}" for name in ("policies/phantom.yaml", "registry/extra.py", "registry/judge.py")
+    ]
+    assert not is_policy_committed
+
+
+def test_image__a_copy_of_the_source_is_vouched_for_by_nothing(image: Path) -> None:
+    for folder in image.glob("*.dist-info"):
+        shutil.rmtree(folder)
+    assert ask(image, COMMIT=COMMIT)[1] == ["tumor_cascade, not installed from a wheel,"]
