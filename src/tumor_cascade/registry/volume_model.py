@@ -1,0 +1,125 @@
+"""A promoted version as batch engines ask it: a row is a whole volume, so no engine can tear a patient's slices apart.
+
+Engines cut their tables into batches wherever it suits them. The registered model has a row per slice, which is right
+for a server that gets whole requests; under an engine a cut through a patient would silently take away the context of
+some slices. So the rows are grouped first, and what answers them is this model around the same files.
+"""
+
+import logging
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel, PythonModelContext, save_model
+from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
+
+from tumor_cascade import __version__
+from tumor_cascade.errors import ParamsError
+from tumor_cascade.product import load_cascade
+from tumor_cascade.registry.client import connect
+from tumor_cascade.registry.served_version import CASCADE_DIR, check_version, read_version_number
+from tumor_cascade.serving.answers import KEYS, Identity
+from tumor_cascade.serving.engine import Engine
+from tumor_cascade.serving.limits import Limits
+from tumor_cascade.settings import choose_device
+
+SHIM = '''"""Loads these files with the installed package `tumor_cascade`."""
+
+from mlflow.models import set_model
+
+from tumor_cascade.registry.volume_model import VolumeModel
+
+set_model(VolumeModel())
+'''
+# A job has no caller who waits: bounds are there for memory alone.
+LIMITS = Limits(max_rows=2048, max_side_px=4096, max_request_px=4 * 256**3, timeout_s=24 * 3600.0)
+
+logger = logging.getLogger(__name__)
+
+
+class VolumeModel(PythonModel):
+    """A cascade behind MLflow's interface, asked volume by volume."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Check every file and load the cascade, once per process.
+
+        Raises:
+            DataError: A file is not what was registered.
+        """
+        self.engine = open_engine(context.artifacts["version"])
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return one list of answers per volume, in the order of its slices; see `serving.answers.KEYS`.
+
+        Args:
+            context: Not used; all was loaded before.
+            model_input: DataFrame with the columns of `build_signature`: lists of one length in each row.
+            params: There are none.
+        """
+        answers = []
+        for row in model_input.itertuples(index=False):
+            columns = {"slice_index": row.slice_index, "id": row.id, "image": row.image}
+            slices = pd.DataFrame({name: list(values) for name, values in columns.items()}).astype(object)
+            records = slices.assign(volume_id=row.volume_id).to_dict("records")
+            answers.append(self.engine.answer(records, None))
+        return pd.DataFrame({"volume_id": list(model_input["volume_id"]), "answers": answers})
+
+
+@lru_cache(maxsize=1)
+def open_engine(folder: str) -> Engine:
+    """Return what answers from the files of a version; engines load a model again for every part of a table."""
+    manifest = check_version(Path(folder))
+    cascade = load_cascade(Path(folder) / CASCADE_DIR).to(torch.device(choose_device()))
+    return Engine(cascade, Identity(manifest["content_id"], read_version_number(Path(folder))), LIMITS)
+
+
+def build_signature() -> ModelSignature:
+    """Return the columns of a volume, and those of its answers."""
+    lists = {"slice_index": "long", "id": "string", "image": "string"}
+    answer = Object([Property(name, DataType[kind], required=False) for name, kind in KEYS.items()])
+    return ModelSignature(
+        inputs=Schema([ColSpec("string", "volume_id"), *(ColSpec(Array(kind), name) for name, kind in lists.items())]),
+        outputs=Schema([ColSpec("string", "volume_id"), ColSpec(Array(answer), "answers")]),
+    )
+
+
+def pack_volume_model(uri: str, out: Path) -> Path:
+    """Write a registered version as a model that is asked by volume; nothing in it needs the registry any more.
+
+    Args:
+        uri: Of the version, as MLflow names it, e.g. `models:/tumor-cascade@champion`.
+        out: Folder to make.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ParamsError: The version cannot be fetched.
+        DataError: Its files are not what was registered.
+    """
+    connect()
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(Path(work, "version"))))
+        except (MlflowException, OSError) as error:
+            raise ParamsError(f"{uri} cannot be fetched ({error}); name one that exists.") from error
+        check_version(folder)
+        shim = Path(work, "shim.py")
+        shim.write_text(SHIM, encoding="utf-8")
+        requirements = [f"tumor-cascade=={__version__}"]
+        save_model(
+            out,
+            python_model=str(shim),
+            artifacts={"version": str(folder)},
+            pip_requirements=requirements,
+            signature=build_signature(),
+        )
+    return out
