@@ -13,12 +13,13 @@ import tempfile
 from pathlib import Path
 
 import mlflow
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
 from tumor_cascade.registry.volume_model import pack_volume_model
 
 GLOB = "*.{[pP][nN][gG],[tT][iI][fF],[tT][iI][fF][fF]}"
+LISTS = ("slice_index", "id", "image")
 SLICE = r"^(.+)_([0-9]{1,9})$"
 VOLUMES_PER_BATCH = 4  # a patient is some megabytes; several at a time keep a worker busy and its memory small
 
@@ -60,8 +61,7 @@ def score(spark: SparkSession, volumes: DataFrame, model: str) -> DataFrame:
         model: Folder of `pack_volume_model`; Spark carries it to its workers.
     """
     answer = mlflow.pyfunc.spark_udf(spark, model, env_manager="local")
-    columns: list[Column] = [f.col(name) for name in ("volume_id", "slice_index", "id", "image")]
-    return volumes.select(f.explode(answer(*columns)["answers"]).alias("answer")).select("answer.*")
+    return volumes.select(f.explode(answer("volume_id", *LISTS)["answers"]).alias("answer")).select("answer.*")
 
 
 def main() -> None:
