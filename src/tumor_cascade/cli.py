@@ -9,6 +9,8 @@ import click
 
 from tumor_cascade import __version__, params
 from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option, set_option
+from tumor_cascade.data_commands import DATA_COMMANDS
+from tumor_cascade.data_flags import DATA_INPUTS, INGEST_OPTIONS, run_on_folders
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.executor_output import write_executor_output
 from tumor_cascade.pod_options import (
@@ -83,15 +85,21 @@ def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
     ) -> None:
         values, origin = read_values(stage, params_path, overrides, params_json)
         section = params.parse_section(values, stage, origin)
-        with lay_out_networks(flags) as laid, record_execution(stage, values, laid):
-            getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **laid)
+
+        def execute(**laid: Any) -> None:
+            with record_execution(stage, values, laid):
+                getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **laid)
+
+        with lay_out_networks(flags) as laid:
+            run_on_folders(section, laid, execute)
         write_executor_output(stage, executor_input, flags)
 
     nouns = (*interface.inputs, *(f"out-{noun}" for noun in interface.outputs))
     flags = " ".join(f"--{noun} {noun.upper()}" for noun in nouns)
     example = f"{stage} {'--fold 0 ' if interface.has_fold else ''}{flags}"
     command = click.Command(stage, callback=run, help=interface.summary, epilog=format_examples(example))
-    for option in (params_option, set_option, params_json_option, executor_input_option):
+    ingest_options = INGEST_OPTIONS if stage == "ingest_data" else ()
+    for option in (params_option, set_option, params_json_option, executor_input_option, *ingest_options):
         command = option(command)
     if interface.has_fold:
         command.params.append(click.Option(["--fold"], type=click.IntRange(0), required=True, help="Validation fold."))
@@ -106,12 +114,12 @@ def build_path_option(noun: str) -> click.Option:
         return click.Option(
             [f"--{noun}"], type=ANY_PATH, required=True, multiple=True, callback=unwrap_single, help=text
         )
-    text = "Output." if noun.startswith("out-") else "Input."
-    return click.Option([f"--{noun}"], type=ANY_PATH, required=True, help=text)
+    kind, text = DATA_INPUTS.get(noun, (ANY_PATH, "Output." if noun.startswith("out-") else "Input."))
+    return click.Option([f"--{noun}"], type=kind, required=True, help=text)
 
 
 _STAGE_COMMANDS = (build_stage_command(*item) for item in INTERFACES.items())
-for _command in (*_STAGE_COMMANDS, *PROMOTION_COMMANDS, *COMMANDS, *REGISTRY_COMMANDS):
+for _command in (*_STAGE_COMMANDS, *PROMOTION_COMMANDS, *DATA_COMMANDS, *COMMANDS, *REGISTRY_COMMANDS):
     main.add_command(_command)
 
 

@@ -280,6 +280,9 @@ class S3Store:
 
 
 def _read_file(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        while piece := stream.read(PIECE_BYTES):
-            yield piece
+    try:
+        with path.open("rb") as stream:
+            while piece := stream.read(PIECE_BYTES):
+                yield piece
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the folder and its permissions.") from error

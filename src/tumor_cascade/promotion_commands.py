@@ -6,6 +6,7 @@ from typing import Any, Literal
 import click
 
 from tumor_cascade.commands import ANY_PATH, EXISTING, RESEARCH_USE, format_examples, params_option, set_option
+from tumor_cascade.data_flags import DATA_INPUTS, localize_slices
 from tumor_cascade.errors import DataError, PromotionRefused
 from tumor_cascade.executor_output import write_executor_output
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, parse_section
@@ -54,10 +55,8 @@ def build_promotion_command() -> click.Command:
     ):
         command = option(command)
     for noun in (*interface.inputs, *(f"out-{noun}" for noun in interface.outputs)):
-        text = "Output." if noun.startswith("out-") else "Input."
-        command.params.append(
-            click.Option([f"--{noun}"], type=ANY_PATH, default=PATHS[noun], show_default=True, help=text)
-        )
+        kind, text = DATA_INPUTS.get(noun, (ANY_PATH, "Output." if noun.startswith("out-") else "Input."))
+        command.params.append(click.Option([f"--{noun}"], type=kind, default=PATHS[noun], show_default=True, help=text))
     return command
 
 
@@ -86,6 +85,7 @@ def promote(
         ingest = parse_section(values, "ingest_data", origin)
         assert isinstance(ingest, IngestDataParams)
         judged = JudgedFolder(data, layout, ingest)
+    flags = localize_slices(flags)
     settings = PromotionSettings(
         policy_path=policy or choose_policy(read_source(flags["slices"])),
         params=scoring,

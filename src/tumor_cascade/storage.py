@@ -51,6 +51,13 @@ def atomic_dir(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def temporary_dir(path: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside `path` that vanishes afterwards; the next one sweeps away a killed writer's."""
+    with _make_temporary(path, is_dir=True) as temporary:
+        yield temporary
+
+
+@contextmanager
 def _make_temporary(path: Path, *, is_dir: bool) -> Iterator[Path]:
     """Yield a new hidden file or folder beside `path`, locked while its writer lives; it is gone afterwards."""
     sweep_leftovers(path)

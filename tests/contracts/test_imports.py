@@ -10,7 +10,8 @@ LAYERS = (
     {"errors"},
     {"out_folder", "params", "settings", "storage"},
     {"configuration", "content", "object_store", "overlay", "remote"},
-    {"checkpoint_store"},
+    {"checkpoint_store", "data_reference"},
+    {"data_plane"},
     {"data"},
     {"models"},
     {"network_folder"},
@@ -18,9 +19,10 @@ LAYERS = (
     {"evaluation", "serving", "training"},
     {"registry"},
     {"stages"},
-    {"executor_output", "external_evaluation", "pod_options", "prediction", "results"},
+    {"data_flags", "executor_output", "external_evaluation", "pod_options", "prediction", "results"},
+    {"stored_prediction"},
     {"commands", "whole_pipeline"},
-    {"promotion_commands", "registry_commands"},
+    {"data_commands", "promotion_commands", "registry_commands"},
     {"cli"},
 )
 # Networks, scoring and losses: plain arguments in, tensors out.

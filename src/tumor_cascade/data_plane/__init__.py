@@ -1,0 +1,1 @@
+"""Packed slices between machines: content-addressed objects, published, verified and fetched."""
