@@ -7,6 +7,7 @@ import click
 
 from tumor_cascade.configuration import PRESETS
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, read_section
+from tumor_cascade.pod_options import StoredPath, executor_input_option
 
 PARAMS_FILE = click.Path(path_type=Path, dir_okay=False)
 EXISTING = click.Path(path_type=Path, exists=True)
@@ -27,6 +28,9 @@ set_option = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Override values of the params file; several separated by spaces.",
+)
+model_option = click.option(
+    "--model", help="A registered version in its place, as MLflow names it; its files are checked."
 )
 overwrite_option = click.option("--overwrite", "is_overwrite", is_flag=True, help="Replace earlier output in --out.")
 
@@ -82,20 +86,40 @@ def phantom(out: Path, params_path: Path) -> None:
         "predict slice.png",
         "predict data/raw/kaggle_3m/TCGA_CS_4941_19960909",
         "predict archive.zip --out runs/archive --overwrite",
+        "predict s3://bucket/patients --model models:/tumor-cascade@champion --out s3://bucket/predictions",
     ),
 )
-@click.argument("source", type=EXISTING)
+@click.argument("source", type=StoredPath(path_type=Path, exists=True))
 @click.option(
     "--cascade",
-    type=EXISTING_DIR,
+    type=ANY_PATH,
     default="artifacts/assemble_cascade/cascade",
     show_default=True,
     help="Packed cascade, as `dvc repro` makes it.",
 )
-@click.option("--out", type=ANY_PATH, default="predictions", show_default=True, help="Output folder.")
+@model_option
+@click.option(
+    "--out",
+    type=StoredPath(path_type=Path),
+    default="predictions",
+    show_default=True,
+    help="Output folder, or s3://bucket/prefix.",
+)
+@click.option("--out-metrics", type=ANY_PATH, help="JSON file of counts, for pipelines.")
 @overwrite_option
-def predict(source: Path, cascade: Path, out: Path, is_overwrite: bool) -> None:
+@executor_input_option
+def predict(
+    source: Path | str,
+    cascade: Path,
+    model: str | None,
+    out: Path | str,
+    out_metrics: Path | None,
+    is_overwrite: bool,
+    executor_input: str | None,
+) -> None:
     """Find tumors in SOURCE: an image, a folder of images, a patient's folder, or an archive of patients.
+
+    SOURCE may also be s3://bucket/prefix.
 
     Images are RGB TIFF or PNG: pre-contrast, FLAIR, post-contrast. Slices named <patient>/<patient>_<number>.tif are
     read together as one volume; any other image stands for itself, and its answer says that context was missing.
@@ -103,10 +127,16 @@ def predict(source: Path, cascade: Path, out: Path, is_overwrite: bool) -> None:
     The output folder holds predictions.jsonl (a line per slice: probability, decision, area, uncertainty, or what is
     wrong with the file), masks/ (0 and 255, the image's size) and overlays/ (for people).
     """
+    from tumor_cascade.executor_output import write_executor_output
     from tumor_cascade.prediction import LINES_NAME
-    from tumor_cascade.prediction import predict as write_predictions
+    from tumor_cascade.stored_prediction import predict_stored, write_counts
 
-    summary = write_predictions(source, cascade, out, is_overwrite=is_overwrite)
+    if model is None and not cascade.is_dir():
+        raise click.BadParameter(f"Directory '{cascade}' does not exist.", param_hint="'--cascade'")
+    summary = predict_stored(source, cascade, model, out, is_overwrite=is_overwrite)
+    if out_metrics is not None:
+        write_counts(summary, out_metrics)
+    write_executor_output("predict", executor_input, {"out_metrics": out_metrics})
     for error in summary.errors:
         warn(f"Not predicted: {error}")
     if summary.num_without_context:
@@ -115,7 +145,7 @@ def predict(source: Path, cascade: Path, out: Path, is_overwrite: bool) -> None:
         warn(f"Images {name}_<number> look like one patient's; in a folder named {name} they are read together.")
     click.echo(
         f"Slices: {summary.num_slices}, called positive: {summary.num_positive}, patients: {summary.num_patients}, "
-        f"errors: {len(summary.errors)}. See {out / LINES_NAME}"
+        f"errors: {len(summary.errors)}. See {out}/{LINES_NAME}"
     )
     click.echo(RESEARCH_USE)
 
@@ -318,7 +348,7 @@ def remote(url: str, endpoint_url: str | None) -> None:
     show_default=True,
     help="Packed cascade, as `dvc repro` makes it.",
 )
-@click.option("--model", help="A registered version in its place, as MLflow names it; its files are checked.")
+@model_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True, help="To listen on.")
 @click.option("--max-body-mb", type=click.IntRange(1, 256), default=16, show_default=True, help="Of a request.")

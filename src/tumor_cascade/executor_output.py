@@ -44,8 +44,9 @@ def write_executor_output(stage: str, executor_input: str | None, flags: Mapping
 def describe_outputs(stage: str, flags: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return by output what a task's page shows beside it: headline metrics, or the verdict of a promotion."""
     shown: dict[str, dict[str, Any]] = {}
-    if stage in HEADLINES and (metrics := flags.get(f"out_{METRICS}")) is not None:
-        shown[METRICS] = dict(read_headlines(stage, metrics))
+    if (metrics := flags.get(f"out_{METRICS}")) is not None:
+        whole = json.loads(metrics.read_text(encoding="utf-8"))
+        shown[METRICS] = dict(read_headlines(stage, metrics)) if stage in HEADLINES else whole
     if (decision := flags.get(f"out_{DECISION}")) is not None:
         facts = json.loads((decision / "decision.json").read_text(encoding="utf-8"))
         shown[DECISION] = {name: facts[name] for name in ("verdict", "sentence") if name in facts}

@@ -16,11 +16,12 @@ from click.core import ParameterSource
 
 from tumor_cascade.configuration import read_overridden
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.network_folder import CONFIG_NAME
 from tumor_cascade.stages.interface import SECTIONS
 
 PARAMS_JSON = "--params-json"
 NETWORKS = ("classifier", "segmenter")
+CONFIG_NAME = "config.json"  # as `network_folder` names it, which would bring torch along
+S3_SCHEME = "s3://"
 
 params_json_option = click.option(
     PARAMS_JSON,
@@ -30,6 +31,14 @@ params_json_option = click.option(
 executor_input_option = click.option(
     "--executor-input", metavar="JSON", help="Of a Kubeflow task: its outputs and metrics are reported where it says."
 )
+
+
+class StoredPath(click.Path):
+    """A path, or an s3:// URL, which a path would spoil."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return a checked path, or the URL as it is."""
+        return value if str(value).startswith(S3_SCHEME) else super().convert(value, param, ctx)
 
 
 def read_values(

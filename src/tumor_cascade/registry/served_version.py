@@ -6,6 +6,8 @@ Its files against its own manifest, and both against the ledger where that can b
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +103,28 @@ def open_version(uri: str) -> Load:
     """
 
     def load(observe_batch: BatchObserver) -> Loaded:
-        connect()
-        with tempfile.TemporaryDirectory() as work:
-            try:
-                folder = Path(download_artifacts(artifact_uri=uri, dst_path=work))
-            except (MlflowException, OSError) as error:
-                raise ParamsError(f"{uri} cannot be fetched ({error}); name one that exists.") from error
-            check_version(folder)
+        with checked_version(uri) as folder:
             return open_folder(folder / CASCADE_DIR, read_version_number(folder))(observe_batch)
 
     return load
+
+
+@contextmanager
+def checked_version(uri: str) -> Iterator[Path]:
+    """Yield the files of a registered version, fetched and checked; they are deleted afterwards.
+
+    Args:
+        uri: As MLflow names it, e.g. `models:/tumor-cascade@champion`.
+
+    Raises:
+        ParamsError: There is no such version, or it cannot be fetched.
+        DataError: See `check_version`.
+    """
+    connect()
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            folder = Path(download_artifacts(artifact_uri=uri, dst_path=work))
+        except (MlflowException, OSError) as error:
+            raise ParamsError(f"{uri} cannot be fetched ({error}); name one that exists.") from error
+        check_version(folder)
+        yield folder
