@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipelines.catalog import PIPELINES, compile_pipeline
+from pipelines.engine_commands import ENGINE_COMMANDS
 from pipelines.placement import DEFAULT_PATH, read_placement
 from pipelines.plan import RawData, build_plan, is_pinned
 from tumor_cascade import __version__
@@ -46,6 +47,10 @@ def compile_command(
     plan = build_plan(image, params_path, overrides, data, read_placement(placement))
     compile_pipeline(name, plan, out)
     click.echo(f"Written: {out}")
+
+
+for _command in ENGINE_COMMANDS:
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipelines.engine_placement import ServingPlacement, TrainJobPlacement
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import Section, check_values
 
@@ -115,12 +116,15 @@ class Placement(Section):
     config_map: Variables
     image_pull_secrets: list[Name]
     tasks: Annotated[Texts, Field(description="command -> kind")]
+    train_job: TrainJobPlacement
+    serving: ServingPlacement
     kinds: dict[str, Kind]
 
     @model_validator(mode="after")
     def check_kinds(self) -> "Placement":
         """Refuse tasks of a kind that there is not."""
-        unknown = sorted({kind for kind in self.tasks.values() if kind not in self.kinds})
+        named = {*self.tasks.values(), self.train_job.kind, self.serving.kind}
+        unknown = sorted({kind for kind in named if kind not in self.kinds})
         if unknown:
             raise ValueError(f"tasks name {', '.join(unknown)}; must be one of {', '.join(self.kinds)}; correct them")
         return self
