@@ -11,14 +11,16 @@ import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Page, expect, sync_playwright
 
+from champions import Champion
 from servers import TrackingServer
 from tumor_cascade.registry.client import connect
+from tumor_cascade.registry.versions import PRODUCT
 from tumor_cascade.registry.views import link_view
 from workplaces import ROOT, Workplace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-OUTPUT = Path(os.environ.get("TUMOR_CASCADE_TEST_OUTPUT", ROOT / "build" / "screenshots"))
+OUTPUT = Path(os.environ.get("TUMOR_CASCADE_TEST_OUTPUT", ROOT / "ci-output"))
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TIMEOUT_MS = 60_000
 # The pages' assistant would cover a quarter of each picture.
@@ -146,3 +148,19 @@ def test_pipeline_page__names_every_stage(page: Page, client: MlflowClient, expe
     expect(page.get_by_role("link", name="evaluate_cascade").first).to_be_visible()
     page.get_by_text("Research use only").first.scroll_into_view_if_needed()
     shoot(page, "pipeline")
+
+
+def test_registry_page__shows_version_aliases_tags_and_the_model_card(page: Page, promoted: Champion) -> None:
+    page.goto(f"{promoted.url}/#/models/{PRODUCT}")
+    expect(page.get_by_text("champion", exact=False).first).to_be_visible()
+    expect(page.get_by_role("link", name="Version 1").first).to_be_visible()
+    shoot(page, "registry")
+    page.goto(f"{promoted.url}/#/models/{PRODUCT}/versions/{promoted.version}")
+    for text in ("content_id", "verdict", "promoted", "ledger_entry"):
+        expect(page.get_by_text(text, exact=True).first).to_be_visible()
+    expect(page.get_by_text("Not a medical device; not for diagnosis").first).to_be_visible()
+    shoot(page, "registry-version")
+    for title in ("Intended use", "Figures", "Limits", "Lineage"):
+        expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
+    page.get_by_role("heading", name="Figures", exact=True).scroll_into_view_if_needed()
+    shoot(page, "registry-model-card")

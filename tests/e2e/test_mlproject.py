@@ -44,3 +44,18 @@ def test_mlflow_run__a_stage_with_an_override_becomes_the_run_that_mlflow_opened
     assert len(children) == 7
     # Those before it were made by the pipeline that ran before.
     assert sum("same_content_as" in run.data.tags for run in children) == 6
+
+
+def test_mlflow_run__main_runs_the_pipeline_and_offers_its_product_to_the_gate(copy: Workplace) -> None:
+    where = ("--env-manager", "local", "--experiment-name", "tumor-cascade")
+    output = copy.run("mlflow", "run", ".", *where, "-P", "set=evaluate_cascade.num_bootstrap=150")
+    assert copy.find_runs(output) == ["evaluate_cascade"]
+    assert "Version 1: Not decided: the evidence is too weak for Number of patients" in output
+    before = copy.read_json("artifacts/promote_cascade/decision/decision.json")
+    # The same question again, through the entry point of the act alone: the answer is on record.
+    output = copy.run(
+        "mlflow", "run", ".", *where, "-e", "promote_cascade", "-P", "set=evaluate_cascade.num_bootstrap=150"
+    )
+    assert "Ledger entry 1 (abstain), as entered before." in output
+    assert copy.read_json("artifacts/promote_cascade/decision/decision.json") == before
+    assert len(list((copy.folder / "promotions/ledger").glob("*.json"))) == 1

@@ -9,8 +9,9 @@ from ruamel.yaml import YAML
 
 from champions import NEW_PATIENTS, NUM_GENERATED, NUM_KNOWN, Champion, generate_patients
 from tumor_cascade.object_store import open_store
+from tumor_cascade.registry.runs import CONTENT_TAG
 from tumor_cascade.registry.shared import Shared, open_shared
-from tumor_cascade.registry.versions import CONTENT_TAG, PRODUCT
+from tumor_cascade.registry.versions import PRODUCT
 from workplaces import Workplace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -4,7 +4,9 @@ from typing import get_args
 import pytest
 
 from pipeline import ROOT
+from promotions import build_fact, build_scores
 from tumor_cascade.errors import ParamsError
+from tumor_cascade.registry.decision import decide
 from tumor_cascade.registry.judged_metrics import METRICS
 from tumor_cascade.registry.policy import POLICIES, MetricName, Policy, choose_policy, read_policy
 from tumor_cascade.storage import hash_file
@@ -21,6 +23,21 @@ def test_policies__in_the_repository_are_valid(name: str) -> None:
 
 def test_policies__each_file_is_for_some_data() -> None:
     assert {path.stem for path in (ROOT / "policies").iterdir()} == set(POLICIES.values())
+
+
+@pytest.mark.parametrize(("name", "num_patients", "if_equal"), [("phantom", 12, "refuse"), ("lgg", 20, "abstain")])
+def test_policies__can_be_decided_by_as_many_patients_as_their_test_sets_have(
+    name: str, num_patients: int, if_equal: str
+) -> None:
+    # Paired gains of +0.13 and +0.03 in turn: mean 0.08, standard error 0.05 / sqrt(12) = 0.014. Losses alike. Equal:
+    # +0.02 and -0.02, detectable from about (1.65 + 0.84) x 0.02 / sqrt(12) = 0.014 on, below the margin of a gain.
+    policy, _ = read_policy(ROOT / "policies" / f"{name}.yaml")
+    half = num_patients // 2
+    champion = build_scores([0.80] * num_patients)
+    for verdict, dice in (("promote", [0.93, 0.83]), ("refuse", [0.77, 0.67]), (if_equal, [0.82, 0.78])):
+        decision = decide(policy, [build_fact()], build_scores(dice * half), champion)
+        assert decision.verdict == verdict, decision.sentence
+    assert decide(policy, [build_fact()], champion, None).verdict == "promote"
 
 
 def test_metrics__are_those_that_a_policy_can_name() -> None:

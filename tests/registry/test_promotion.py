@@ -85,6 +85,17 @@ def test_promote__a_version_holds_all_that_it_needs(shared: Shared, offer: Promo
     assert str(workplace) not in (folder / "MLmodel").read_text()
 
 
+def test_promote__a_version_names_the_run_that_shows_its_content(
+    shared: Shared, offer: Promoter, workplace: Path
+) -> None:
+    write_candidate(workplace / "candidates/a", "a")
+    content_id = json.loads((workplace / "candidates/a/content.json").read_text())["content_id"]
+    run = shared.registry.client.create_run(shared.registry.experiment_id, tags={"content_id": content_id})
+    offer("a", "promote")
+    assert shared.registry.client.get_model_version(PRODUCT, "1").run_id == run.info.run_id
+    assert shared.registry.client.get_model_version(CLASSIFIER, "1").run_id in (None, "")
+
+
 def test_promote__the_same_question_twice_is_one_entry_and_one_version(shared: Shared, offer: Promoter) -> None:
     for name, verdict in (("a", "promote"), ("b", "abstain")):
         first, second = offer(name, verdict), offer(name, verdict)
@@ -200,7 +211,7 @@ def test_recover__puts_aliases_and_tags_back(shared: Shared, offer: Promoter) ->
 def test_recover__deletes_the_second_version_of_a_content(shared: Shared, offer: Promoter, workplace: Path) -> None:
     content_id = offer("a", "promote").entry.to.content_id
     folder = shared.registry.download(PRODUCT, 1, workplace / "copy")
-    logged = shared.registry.log_folder(PRODUCT, folder, {})
+    logged = shared.registry.log_folder(PRODUCT, folder, {"content_id": content_id})
     source = f"models:/{logged}"
     shared.registry.client.create_model_version(PRODUCT, source, model_id=logged, tags={"content_id": content_id})
     assert audit(shared.registry, shared.store) == [

@@ -47,7 +47,8 @@ def test_pack_version__the_manifest_lists_all_but_mlflow_s_shell(version: Path) 
 def test_probe__a_packed_version_gives_its_golden_answers(version: Path) -> None:
     found = probe_in_process(version, BUDGET)
     assert isinstance(found, Health)
-    assert (found.probability_difference, found.mask_difference_px) == (0.0, 0)
+    assert found.probability_difference < 1e-6  # JSON has fewer digits
+    assert found.mask_difference_px == 0
     assert 50 < found.memory_mb < 8000
     assert judge_health(found, BUDGET).faults == ()
 

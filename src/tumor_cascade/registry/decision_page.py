@@ -24,7 +24,10 @@ GROUPS: dict[Group, tuple[str, str]] = {
     "strata": ("Is nobody worse off?", "The same in groups of patients, which a mean would hide."),
     "floors": ("Is it good enough at all?", "The lower bound of each figure is held to a floor, champion or not."),
     "patients": ("Is there enough to judge by?", "Patients whom neither cascade has learned from or been tuned on."),
-    "health": ("Does it run?", "The registry's own copy, read by a process of its own, answers its golden inputs."),
+    "health": (
+        "Does it run?",
+        "The registry's own copy, served over HTTP by a process of its own, gives its golden answers.",
+    ),
     "integrity": ("Is it what it says it is?", "Facts without a threshold; any fault refuses."),
 }
 OUTCOMES = {"pass": "passed", "refuse": "failed", "abstain": "not decided", "note": "shown only"}

@@ -1,22 +1,35 @@
-"""Is a version healthy? It answers the golden inputs in a process of its own, timed and measured.
+"""Is a version healthy? It is served in a process of its own and answers the golden inputs, timed and measured.
 
-`python -m tumor_cascade.registry.health FOLDER` is that process: it reads a version's files as a server does and prints
-what it measured as JSON.
+`python -m tumor_cascade.registry.health FOLDER` is that process: it serves a version's files as `tumor-cascade serve`
+does, asks over HTTP, and prints what it measured as JSON.
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tumor_cascade.registry.policy import HealthPolicy
 from tumor_cascade.registry.verdicts import Fact
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tumor_cascade.serving.client import Client
+    from tumor_cascade.serving.service import Load
+
 CASCADE_DIR, GOLDEN_DIR = "artifacts/cascade", "artifacts/golden"
+HOST = "127.0.0.1"
+MAX_BODY_BYTES = 2**24  # as `tumor-cascade serve` has it
 START_TIMEOUT_S = 120.0
 NUM_ERROR_CHARACTERS = 300
 
@@ -27,7 +40,7 @@ class Health:
 
     Attributes:
         load_s: From files to a first answer, imports apart.
-        seconds_per_slice: On a second run.
+        seconds_per_slice: Of a second request.
         memory_mb: Peak of the process.
         probability_difference: Largest, to the golden answers.
         mask_difference_px: To the golden masks.
@@ -45,11 +58,14 @@ HealthProbe = Callable[[Path, HealthPolicy], Health | str]
 
 
 def probe_in_process(version: Path, budget: HealthPolicy) -> Health | str:
-    """Run a version in a process of its own; a process that takes much longer than its budget is killed."""
+    """Serve a version in a process of its own; a process that takes much longer than its budget is killed."""
+    direct = dict.fromkeys(("no_proxy", "NO_PROXY"), HOST)
     command = [sys.executable, "-m", "tumor_cascade.registry.health", str(version)]
     timeout = START_TIMEOUT_S + 2 * budget.max_load_s + 20 * budget.max_seconds_per_slice
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, env={**os.environ, **direct}, capture_output=True, text=True, timeout=timeout, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"no answer within {timeout:.0f} s"
     if done.returncode:
@@ -81,25 +97,57 @@ def judge_health(found: Health | str, budget: HealthPolicy) -> Fact:
 
 
 def measure_health(version: Path) -> Health:
-    """Load a version's cascade, answer the golden inputs twice, and measure it."""
-    from tumor_cascade.product import load_cascade
-    from tumor_cascade.registry.golden import answer, measure_deviation, read_golden
+    """Serve a version's cascade, ask for the golden answers twice, and measure it."""
+    from tumor_cascade.registry.golden import measure_deviation, read_golden
+    from tumor_cascade.serving.client import Client
+    from tumor_cascade.serving.server import open_folder
 
     golden = read_golden(version / GOLDEN_DIR)
-    images = golden["images"]
     started = time.perf_counter()
-    cascade = load_cascade(version / CASCADE_DIR)
-    answer(cascade, images)
-    loaded = time.perf_counter()
-    answers = answer(cascade, images)
+    with serve_meanwhile(open_folder(version / CASCADE_DIR)) as url:
+        client = Client(url)
+        ask(client, golden["images"])
+        loaded = time.perf_counter()
+        answers = ask(client, golden["images"])
+        ended = time.perf_counter()
     deviation = measure_deviation(golden, answers)
     return Health(
         load_s=loaded - started,
-        seconds_per_slice=(time.perf_counter() - loaded) / len(images),
+        seconds_per_slice=(ended - loaded) / len(golden["images"]),
         memory_mb=measure_peak_mb(),
         probability_difference=deviation.probability,
         mask_difference_px=deviation.mask_px,
     )
+
+
+@contextmanager
+def serve_meanwhile(load: "Load") -> Iterator[str]:
+    """Run the application of `tumor-cascade serve` on a free port while the block runs; yield its address."""
+    from tumor_cascade.serving.server import build_server, listen
+    from tumor_cascade.serving.service import Service
+
+    listener, service = listen(HOST, 0), Service(MAX_BODY_BYTES, max_requests=1)
+    server = build_server(service)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        service.load(load)
+        yield f"http://{HOST}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        service.close()
+
+
+def ask(client: "Client", images: "NDArray[np.uint8]") -> dict[str, Any]:
+    """Return `probabilities` and `masks` that a server gives the slices of one volume `(Z, 3, H, W)`."""
+    import numpy as np
+
+    answers = client.predict(list(images), is_volume=True)
+    return {
+        "probabilities": np.array([answer.probability for answer in answers]),
+        "masks": np.stack([answer.mask for answer in answers if answer.mask is not None]),
+    }
 
 
 def measure_peak_mb() -> float:

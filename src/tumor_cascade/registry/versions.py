@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from tumor_cascade.errors import DataError
 from tumor_cascade.registry.entries import VersionRef
+from tumor_cascade.registry.runs import CONTENT_TAG, find_run
 from tumor_cascade.storage import hash_file
 
 PRODUCT, CLASSIFIER, SEGMENTER = "tumor-cascade", "tumor-cascade-classifier", "tumor-cascade-segmenter"
@@ -23,7 +24,6 @@ MODELS = {
     CLASSIFIER: "Does a slice show tumor? A part of tumor-cascade, registered with it; carries no alias.",
     SEGMENTER: "Where is the tumor? A part of tumor-cascade, registered with it; carries no alias.",
 }
-CONTENT_TAG = "content_id"
 MAX_DESCRIPTION = 5000  # characters that MLflow's database takes
 NUM_TRIES, PAUSE_S = 6, 0.1
 
@@ -78,8 +78,10 @@ class ModelRegistry:
         return lowest
 
     def log_folder(self, name: str, folder: Path, tags: dict[str, str]) -> str:
-        """Keep a folder's files as a logged model; return its id."""
-        logged = persist(self.client.create_logged_model, self.experiment_id, name=name, tags=tags)
+        """Keep a folder's files as a logged model, of the run that shows its content if there is one; return its id."""
+        run = find_run(self.client, tags[CONTENT_TAG])
+        create = partial(self.client.create_logged_model, source_run_id=run.info.run_id if run else None)
+        logged = persist(create, self.experiment_id, name=name, tags=tags)
         self.client.log_model_artifacts(logged.model_id, str(folder))
         persist(self.client.finalize_logged_model, logged.model_id, "READY")
         return str(logged.model_id)
