@@ -1,5 +1,6 @@
 """All pipelines by name, and how one is compiled."""
 
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from pipelines.batch_predict import build_batch_predict
 from pipelines.cross_validate import build_cross_validate
+from pipelines.overview import describe_package
 from pipelines.plan import Plan
 from pipelines.train_cascade import build_train_cascade
 from tumor_cascade.storage import atomic_file
@@ -26,11 +28,12 @@ def build_pipeline(name: str, plan: Plan) -> Any:
 
 
 def compile_pipeline(name: str, plan: Plan, out: Path) -> None:
-    """Write a pipeline as YAML that a cluster takes: its specification, then its Kubernetes settings."""
+    """Write a pipeline as YAML that a cluster takes: an overview, its specification, its Kubernetes settings."""
     from kfp.compiler import Compiler
 
     pipeline = build_pipeline(name, plan)
-    with atomic_file(out) as temporary:
-        package = temporary.with_suffix(".yaml")  # the compiler asks for it
+    with tempfile.TemporaryDirectory() as work, atomic_file(out) as temporary:
+        package = Path(work, "pipeline.yaml")
         Compiler().compile(pipeline, str(package))
-        package.replace(temporary)
+        text = package.read_text(encoding="utf-8")
+        temporary.write_text(f"{describe_package(text)}#\n{text}", encoding="utf-8")

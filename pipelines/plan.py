@@ -1,6 +1,5 @@
 """What a pipeline is compiled from: image, params, data and placement."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +80,7 @@ def build_plan(image: str, params_path: Path, overrides: tuple[str, ...], data: 
         raise ParamsError(
             f"ingest_data.source is phantom, which reads no raw data; configure another, or drop {data.url}."
         )
-    return Plan(image, values, RawData(data.url, shorten(data.reference)), placement)
-
-
-def shorten(reference: str) -> str:
-    """Return a data reference as one line with sorted keys."""
-    return canonical_json(json.loads(reference)).decode() if reference else ""
+    return Plan(image, values, data, placement)
 
 
 def is_pinned(image: str) -> bool:

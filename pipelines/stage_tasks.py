@@ -81,8 +81,7 @@ class StageTasks:
         sections = self.plan.select_sections(stage)
         task = component(params=sections, **inputs).after(*after)
         fold = inputs.get("fold")
-        if fold is not None:
-            task.set_display_name(f"{stage}, fold {fold}")
+        task.set_display_name(stage if fold is None else f"{stage}, fold {fold}")
         task.set_container_image(self.plan.image)
         self.plan.placement.place(task, stage)
         channels = {name: value for name, value in inputs.items() if isinstance(value, PipelineChannel)}
