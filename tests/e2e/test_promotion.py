@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from champions import NEW_PATIENTS, NUM_GENERATED, NUM_KNOWN, Champion, generate_patients
+from images import COMMIT, install_wheel, run_image
 from tumor_cascade.object_store import open_store
 from tumor_cascade.registry.runs import CONTENT_TAG
 from tumor_cascade.registry.shared import Shared, open_shared
@@ -147,3 +148,26 @@ def test_trainings__a_rollback_holds_until_someone_takes_it_back(trial: Workplac
     trial.run("tumor-cascade", "registry", "rollback", "--to", "2", "--why", "it was right")
     assert read_verdicts(trial)[3:] == [("rollback", 1), ("refuse", 2), ("rollback", 2)]
     assert "No differences" in trial.run("tumor-cascade", "registry", "audit")
+
+
+def test_image__an_installed_wheel_judges_without_git(smoke: Workplace, tmp_path: Path) -> None:
+    site = install_wheel(smoke.folder, tmp_path / "image")
+    place = tmp_path / "pod"
+    place.mkdir()
+    artifacts = smoke.folder / "artifacts"
+    inputs = {
+        "cascade": artifacts / "assemble_cascade/cascade",
+        "report": artifacts / "evaluate_cascade/report",
+        "slices": artifacts / "ingest_data/slices",
+        "manifest": artifacts / "ingest_data/manifest.parquet",
+        "splits": artifacts / "split_data/splits",
+        "params": smoke.folder / "params.yaml",
+    }
+    flags = [word for name, path in inputs.items() for word in (f"--{name}", str(path))]
+    command = ("-m", "tumor_cascade.cli", "promote_cascade", *flags, "--out-decision", "decision")
+    said = run_image(site, place, *command, COMMIT=COMMIT)
+    assert "Version 1: Not decided: the evidence is too weak for Number of patients" in said  # and nothing failed
+    checks = json.loads((place / "decision/decision.json").read_text())["checks"]
+    (clean,) = [check for check in checks if check["name"] == "clean_commit"]
+    assert (clean["outcome"], clean["finding"]) == ("pass", f"commit {COMMIT}")
+    assert f"commit `{COMMIT[:12]}`" in (place / "decision/model_card.md").read_text()

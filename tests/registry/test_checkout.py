@@ -1,19 +1,17 @@
 """What vouches for the code and the policies: git in a checkout, the wheel's record in an image."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from images import COMMIT, install_wheel, run_image
 from pipeline import ROOT
 from tumor_cascade.registry.checkout import describe_checkout, is_committed
 
-COMMIT = "c" * 40
 PROBE = """
 import json
 from tumor_cascade.registry.checkout import describe_checkout, is_committed
@@ -23,19 +21,9 @@ print(json.dumps([checkout.commit, checkout.changed, str(policy), is_committed(p
 """
 
 
-def run(*command: str | Path) -> None:
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as an image holds it: a wheel's, far from any git."""
-    folder = tmp_path_factory.mktemp("image")
-    run("-m", "hatchling", "build", "-t", "wheel", "-d", folder / "dist")
-    (wheel,) = (folder / "dist").glob("*.whl")
-    run("-m", "pip", "--quiet", "install", "--no-deps", "--no-index", "--target", folder / "site", wheel)
-    return folder / "site"
+    return install_wheel(ROOT, tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
@@ -47,17 +35,7 @@ def image(installed: Path, tmp_path: Path) -> Path:
 
 def ask(image: Path, **facts: str) -> list[Any]:
     """Return commit, changed files, policy and whether it is committed, as the package in an image says."""
-    own = {f"TUMOR_CASCADE_{name}": value for name, value in facts.items()}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TUMOR_CASCADE_")}
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        cwd=image,
-        env={**environment, **own, "PYTHONPATH": str(image)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answers: list[Any] = json.loads(done.stdout)
+    answers: list[Any] = json.loads(run_image(image, image, "-c", PROBE, **facts))
     return answers
 
 
