@@ -30,7 +30,7 @@ PURE_IMPORTS = set(
     "collections dataclasses efficientnet_lite_pytorch functools itertools math monai numpy scipy torch typing".split()
 )
 PURE_FIRST_PARTY = ("tumor_cascade.models", "tumor_cascade.data.preprocessing", "tumor_cascade.training.losses")
-OWNERS = {"great_expectations": "data/expectations.py", "mlflow": "registry/", "dvc": "", "kfp": "", "components": ""}
+OWNERS = {"great_expectations": "data/expectations.py", "mlflow": "registry/", "dvc": "", "kfp": "", "components": "", "pipelines": ""}
 
 MODULES = sorted(PACKAGE_DIR.rglob("*.py"))
 
