@@ -36,8 +36,13 @@ class PredictionServer:
     log: Path
 
     def measure_peak_mb(self) -> float:
-        """Return the most memory that any process of the server has used."""
+        """Return the most memory that any process of the server has used since `forget_peak`."""
         return max(read_peak_mb(pid) for pid in list_family(self.process.pid))
+
+    def forget_peak(self) -> None:
+        """Let the memory that is in use now be the most that has been used."""
+        for pid in list_family(self.process.pid):
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 @contextmanager

@@ -35,9 +35,9 @@ def make_volume(name: int, num_slices: int = 1) -> Volume:
     return Volume(np.full((num_slices, 3, 1, 1), name, np.uint8), None)  # type: ignore[arg-type]
 
 
-def make_batcher(recorder: Recorder, max_batch_slices: int = 4, window_s: float = 0.0) -> Batcher:
-    limits = Limits(max_batch_slices=max_batch_slices, window_s=window_s)
-    return Batcher(recorder, limits, lambda num_slices, seconds: None)
+def make_batcher(recorder: Recorder, **limits: Any) -> Batcher:
+    limits = {"max_batch_slices": 4, "window_s": 0.0, **limits}
+    return Batcher(recorder, Limits(**limits), lambda num_slices, seconds: None)
 
 
 def hold(batcher: Batcher, recorder: Recorder) -> Any:
@@ -77,6 +77,18 @@ def test_submit__a_batch_holds_no_more_slices_than_allowed_but_a_volume_stays_wh
     recorder.may_go.set()
     assert [answer.result(WAIT_S) for answer in waiting] == [1, 2, 3, 4]
     assert recorder.batches == [[0], [1], [2], [3], [4]]
+    batcher.close()
+
+
+def test_submit__a_batch_holds_no_more_pixels_than_allowed() -> None:
+    recorder = Recorder()
+    batcher = make_batcher(recorder, max_batch_px=8)
+    hold(batcher, recorder)
+    sizes = [(1, 2), (2, 2), (3, 2), (4, 5), (5, 1)]  # name, pixels a side: 4 + 4 fill a batch, 25 are one alone
+    waiting = batcher.submit([Volume(np.full((1, 3, side, side), name, np.uint8), None) for name, side in sizes])  # type: ignore[arg-type]
+    recorder.may_go.set()
+    assert [answer.result(WAIT_S) for answer in waiting] == [1, 2, 3, 4, 5]
+    assert recorder.batches == [[0], [1, 2], [3], [4], [5]]
     batcher.close()
 
 

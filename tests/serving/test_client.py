@@ -59,6 +59,13 @@ def test_predict__files_by_path_and_as_bytes_in_several_requests(client: Client,
     assert "no PNG, TIFF or NPY" in answers[3].error
 
 
+def test_predict__masks_are_arrays_however_they_were_asked_for(client: Client) -> None:
+    as_rle, as_png = (client.predict([make_image(1, 48)], mask=kind)[0].mask for kind in ("rle", "png"))
+    assert as_rle is not None
+    assert as_rle.any()
+    assert np.array_equal(as_png, as_rle)
+
+
 def test_predict__nothing_asks_nothing() -> None:
     assert Client("http://127.0.0.1:9").predict([]) == []
     assert Client("http://127.0.0.1:9").predict([], is_volume=True) == []

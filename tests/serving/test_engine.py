@@ -105,10 +105,18 @@ def test_answer__flags_answers_that_are_uncertain(engine: Engine) -> None:
 def test_answer__pictures_for_people_where_they_are_asked_for(engine: Engine) -> None:
     (answer,) = engine.answer([make_row(1)], {**OPEN, "has_pictures": True}, can_have_pictures=True)
     picture, overlay = (read_png(answer[name]) for name in PICTURES)
-    assert picture.shape == overlay.shape == (48 * 11 + 30, 48 * 11, 3)  # the nearest multiple to 512, a caption
-    assert not np.array_equal(picture, overlay)
+    assert picture.shape == (48 * 11 + 30, 48 * 11)  # the nearest multiple to 512, a caption
+    assert overlay.shape == (*picture.shape, 3)
+    assert not np.array_equal(picture, overlay[..., 0])
     with pytest.raises(RequestError, match="unknown"):
         engine.answer([make_row(1)], {"has_pictures": True})
+
+
+def test_answer__pictures_are_drawn_of_a_patient_at_most(engine: Engine) -> None:
+    rows = [{"image": ""}] * (engine.limits.max_picture_rows + 1)
+    with pytest.raises(RequestError, match="pictures are drawn of at most 96 rows"):
+        engine.answer(rows, {"has_pictures": True}, can_have_pictures=True)
+    assert len(engine.answer(rows, None)) == 97
 
 
 def test_answer__tells_of_what_was_predicted(engine: Engine) -> None:

@@ -11,6 +11,12 @@ def test_read_csv__empty_fields_are_not_given_and_indices_are_numbers() -> None:
     ]
 
 
+def test_read_csv__as_spreadsheets_and_pandas_write_it() -> None:
+    image = "A" * 1_000_000
+    body = f'\ufeffid,image\r\n"M\u00fcller, 2 ""b""",{image}\r\n\r\n'.encode()
+    assert read_csv(body) == [{"id": 'M\u00fcller, 2 "b"', "image": image}]
+
+
 def test_read_csv__what_is_no_whole_number_is_left_to_be_judged() -> None:
     rows = read_csv(b"slice_index\n-1\n1.5\nx\n" + b"9" * 41)
     assert [row["slice_index"] for row in rows] == ["-1", "1.5", "x", "9" * 41]
@@ -22,6 +28,8 @@ def test_read_csv__what_is_no_whole_number_is_left_to_be_judged() -> None:
         (b"", "no CSV"),
         (b'image\n"abc', "no CSV"),
         (b"image\na\nb,c,d\n", "no CSV"),
+        (b"image,id\na\n", "no CSV"),
+        (b"image,image\na,b\n", "names a column twice"),
         (b"\xff\xfe", "no UTF-8"),
         (b"," * 1_000_000, "too many values"),
         (b"a\n" * 1_000_000, "too many values"),

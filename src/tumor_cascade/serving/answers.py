@@ -36,6 +36,7 @@ KEYS = {
     "error": "string",  # what is wrong with the row, the rule, what to do
 }
 PICTURES = ("picture", "overlay")  # only where the option `has_pictures` asks for them: base64 of PNG
+RESEARCH_USE = "Research use only"
 NUM_DIGITS = 6  # of a float32
 COMPRESS_LEVEL = 3  # see `overlay.COMPRESS_LEVEL`
 
@@ -95,10 +96,15 @@ def describe_volume(
             width_px=mask.shape[1],
         )
         if options.has_pictures:
-            for name, shown in zip(PICTURES, (np.zeros_like(mask), mask), strict=True):
-                answer[name] = write_png(draw_overlay(images[position, FLAIR], shown, white, "Research use only"))
+            answer |= draw_pictures(images[position, FLAIR], mask, white)
         answers.append(answer)
     return answers
+
+
+def draw_pictures(flair: NDArray[np.uint8], mask: NDArray[np.bool_], white: float) -> dict[str, str]:
+    """Return a slice `(H, W)` as people look at it, without and with what is marked; see `draw_overlay`."""
+    plain, marked = (draw_overlay(flair, shown, white, RESEARCH_USE) for shown in (np.zeros_like(mask), mask))
+    return dict(zip(PICTURES, (write_png(plain.convert("L")), write_png(marked)), strict=True))
 
 
 def write_mask(mask: NDArray[np.bool_], options: Options) -> str | None:

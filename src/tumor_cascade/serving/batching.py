@@ -84,25 +84,29 @@ class Batcher:
     def _collect(self) -> list[tuple[Volume, Answer]]:
         """Return the next batch; an empty one once the batcher is closed."""
         batch: list[tuple[Volume, Answer]] = []
-        room = self._limits.max_batch_slices
         deadline = None
         with self._changed:
             while not self._is_closed:
-                while self._requests and (not batch or len(self._requests[0][0][0].images) <= room):
+                while self._requests and (not batch or self._measure([*batch, self._requests[0][0]]) <= 1):
                     request = self._requests.popleft()
                     volume, answer = request.popleft()
                     if request:
                         self._requests.append(request)
                     if answer.set_running_or_notify_cancel():
                         batch.append((volume, answer))
-                        room -= len(volume.images)
                 if not batch:
                     self._changed.wait()
                     continue
                 deadline = deadline or time.monotonic() + self._limits.window_s
-                if self._requests or room <= 0 or not self._changed.wait(deadline - time.monotonic()):
+                if self._requests or self._measure(batch) >= 1 or not self._changed.wait(deadline - time.monotonic()):
                     break
         return batch
+
+    def _measure(self, batch: list[tuple[Volume, Answer]]) -> float:
+        """Return how much of a batch some volumes are: 1 is a full one."""
+        images = [volume.images for volume, _ in batch]
+        num_slices, num_px = sum(map(len, images)), sum(one[:, 0].size for one in images)
+        return max(num_slices / self._limits.max_batch_slices, num_px / self._limits.max_batch_px)
 
     def _compute(self, batch: list[tuple[Volume, Answer]]) -> None:
         """Answer a batch; where it cannot be computed as a whole, each volume by itself, so that none fails others."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from tumor_cascade.errors import TumorCascadeError
@@ -129,11 +130,13 @@ def read_bytes(image: Image) -> bytes:
 
 
 def read_answer(values: dict[str, Any]) -> Answer:
-    """Return an answer with its mask as an array."""
+    """Return an answer with its mask as an array, however it was asked for: base64 of a PNG begins with a letter."""
     text, given = values["mask"], {name: values[name] for name in Answer.__dataclass_fields__}
     mask = None
-    if text is not None:
+    if text is not None and text[0].isdecimal():
         mask = decode_mask(text, values["height_px"], values["width_px"])
+    elif text is not None:
+        mask = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"])) > 0
     return Answer(**{**given, "mask": mask})
 
 

@@ -17,7 +17,7 @@ from tumor_cascade.serving.answers import Identity, describe_row, describe_volum
 from tumor_cascade.serving.batching import Batcher, BatchObserver
 from tumor_cascade.serving.forward import Volume, predict_volumes
 from tumor_cascade.serving.limits import Limits
-from tumor_cascade.serving.rows import THRESHOLDS, BusyError, Options, read_options, read_rows
+from tumor_cascade.serving.rows import THRESHOLDS, BusyError, Options, RequestError, read_options, read_rows
 from tumor_cascade.serving.volumes import decode_rows, group_volumes
 
 WARM_UP = PhantomParams(num_patients=4, num_slices=8, image_size_px=256, seed=1)
@@ -87,6 +87,10 @@ class Engine:
         deadline = time.monotonic() + self.limits.timeout_s
         options = read_options(params, can_have_pictures=can_have_pictures)
         rows = read_rows(records, self.limits.max_rows)
+        if options.has_pictures and len(rows) > self.limits.max_picture_rows:
+            raise RequestError(
+                f"pictures are drawn of at most {self.limits.max_picture_rows} rows; send fewer at a time."
+            )
         found, places = group_volumes(decode_rows(rows, self.limits, self._decoders))
         stacks = [np.stack([image for place in one if (image := found[place].image) is not None]) for one in places]
         answers = [describe_row(one.row, self.identity, status="error", error=one.fault) for one in found]

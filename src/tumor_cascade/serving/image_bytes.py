@@ -13,7 +13,7 @@ from tumor_cascade.errors import DataError
 NPY_MAGIC = b"\x93NUMPY"
 MAGICS = {b"\x89PNG": "PNG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 NPY_RULE = "a NPY image is uint8 (height, width, 3) or (3, height, width)"
-WHITESPACE = str.maketrans("", "", " \r\n")  # `base64` wraps its lines
+WHITESPACE = b" \r\n"  # `base64` wraps its lines
 
 
 def read_image(value: object, max_side_px: int) -> NDArray[np.uint8]:
@@ -44,12 +44,12 @@ def decode_base64(value: object, max_bytes: int) -> bytes:
     """
     if not isinstance(value, str) or not value:
         raise DataError("image is no string; it holds base64 of a PNG, TIFF or NPY file.")
-    text = value.translate(WHITESPACE) if any(character in value for character in " \r\n") else value
-    if len(text) > (max_bytes + 2) // 3 * 4:
-        raise DataError(f"image has over {max_bytes} bytes; export it smaller.")
     try:
-        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
-    except ValueError as error:  # of either call
+        text = value.encode("ascii").translate(None, WHITESPACE)
+        if len(text) > (max_bytes + 2) // 3 * 4:
+            raise DataError(f"image has over {max_bytes} bytes; export it smaller.")
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:  # of the first call or the last
         raise DataError("image is no base64 of the standard alphabet, padded with =; encode the file's bytes.") from (
             error
         )

@@ -47,20 +47,21 @@ class Intake:
             BodyError: Too large (413), too slow (408), or cut short (400).
             BusyError: Too many are held already.
         """
-        body = bytearray()
+        parts: list[bytes] = []
         try:
             try:
                 async with asyncio.timeout(self.timeout_s):
-                    await self._fill(body, request)
+                    await self._fill(parts, request)
             except TimeoutError as error:
                 raise BodyError(f"the body took longer than {self.timeout_s:g} s; send it faster.", 408) from error
             except ClientDisconnect as error:
                 raise BodyError("the body was cut short.", 400) from error
-            yield bytes(body)
+            parts[:] = [b"".join(parts)]
+            yield parts[0]
         finally:
-            self._held -= len(body)
+            self._held -= sum(map(len, parts))
 
-    async def _fill(self, body: bytearray, request: Request) -> None:
+    async def _fill(self, parts: list[bytes], request: Request) -> None:
         refusal = BodyError(
             f"the body is larger than {self.max_body_bytes} bytes; send fewer rows at a time, or write images as PNG.",
             413,
@@ -76,10 +77,10 @@ class Intake:
                 break
             if is_too_large or num_bytes > self.max_body_bytes:
                 is_too_large = True
-                self._held -= len(body)
-                body.clear()
+                self._held -= sum(map(len, parts))
+                parts.clear()
                 continue
-            body += chunk
+            parts.append(chunk)
             self._held += len(chunk)
             if self._held > HELD_BODIES * self.max_body_bytes:
                 raise BusyError("too many requests at a time; ask again later.")

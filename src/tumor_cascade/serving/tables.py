@@ -1,5 +1,6 @@
 """Bodies that are tables: text of a CSV file, and what a table of any kind makes of missing and whole numbers."""
 
+import csv
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,8 @@ from tumor_cascade.serving.rows import RequestError
 
 MAX_MARKS = 10_000  # quotes, commas, brackets; the largest request that is answered has about 6,000
 MAX_DIGITS = 40
+NO_TEXT = "the body is no UTF-8 text; encode it as that."
+NO_CSV = "the body is no CSV file with a header and rows of as many fields; write it with a CSV library."
 
 
 def decode_text(body: bytes) -> str:
@@ -19,7 +22,7 @@ def decode_text(body: bytes) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise RequestError("the body is no UTF-8 text; encode it as that.") from error
+        raise RequestError(NO_TEXT) from error
 
 
 def read_csv(body: bytes) -> list[dict[str, Any]]:
@@ -28,23 +31,31 @@ def read_csv(body: bytes) -> list[dict[str, Any]]:
     Raises:
         RequestError: It is no CSV, or holds too many values.
     """
-    text = decode_text(body)
-    if sum(text.count(mark) for mark in '",\n\r') > MAX_MARKS:
+    if sum(body.count(mark) for mark in (b'"', b",", b"\n", b"\r")) > MAX_MARKS:
         raise RequestError("the body holds too many values; send fewer rows at a time.")
-    import pandas as pd
-
+    csv.field_size_limit(len(body) + 1)  # of the whole process, where nobody else reads CSV
     try:
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise RequestError("the body is no CSV file with a header; write it with a CSV library.") from error
-    return to_plain_records([str(name) for name in frame.columns], frame.to_numpy().tolist())
+        lines = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8-sig", newline=""), strict=True)
+        columns, *rows = [line for line in lines if line]
+    except UnicodeDecodeError as error:
+        raise RequestError(NO_TEXT) from error
+    except (csv.Error, ValueError) as error:
+        raise RequestError(NO_CSV) from error
+    if any(len(row) != len(columns) for row in rows):
+        raise RequestError(NO_CSV)
+    return to_plain_records(columns, rows)
 
 
 def to_plain_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
     """Return records of what a table holds: NaN and empty text are None, whole numbers in `slice_index` integers.
 
     A table has one type per column, so a column of numbers with gaps comes as floats, and in CSV all is text.
+
+    Raises:
+        RequestError: Two columns have the same name.
     """
+    if len(set(columns)) != len(columns):
+        raise RequestError("the table names a column twice; drop one.")
     return [
         {
             name: to_index(value) if name == "slice_index" else to_plain(value)
