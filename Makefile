@@ -51,6 +51,22 @@ ui: setup ## Show what the stages have written in MLflow, http://127.0.0.1:5000
 	@[[ -n "$${MLFLOW_TRACKING_URI:-}" ]] || MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 	  mlflow ui --backend-store-uri sqlite:///mlflow.db --workers 1
 
+# pyspark lies apart: it changes nothing of .venv. For a cluster: docs/beyond-one-gpu.md.
+SPARK := build/spark
+$(SPARK): deploy/spark/requirements.txt
+	@command -v java > /dev/null || { echo "No java on the PATH. On Debian: apt-get install default-jre-headless" >&2; exit 2; }
+	@rm -rf $@
+	@$(PIP) install --no-deps --target $@ --requirement $<
+	@touch $@
+
+SPARK_MEMORY ?= 4g
+.PHONY: spark
+spark: setup | $(SPARK) ## Score IMAGES, a folder of patients, with the champion on Spark on this machine; Parquet in OUT
+	@[[ -n "$(IMAGES)" && -n "$(OUT)" ]] || { echo "Try: make spark IMAGES=data/raw OUT=answers" >&2; exit 2; }
+	@PYTHONPATH=$(SPARK) PYSPARK_PYTHON=python SPARK_LOCAL_IP=127.0.0.1 PYTHONWARNINGS=ignore::FutureWarning \
+	  PYSPARK_SUBMIT_ARGS="--driver-memory $(SPARK_MEMORY) --conf spark.ui.enabled=false pyspark-shell" \
+	  python deploy/spark/score_patients.py --images "$(IMAGES)" --out "$(OUT)"
+
 .PHONY: test
 test: setup ## Check style and types, then run all tests
 	@ruff check .
@@ -78,6 +94,14 @@ lock: setup ## Pin all packages that pyproject.toml needs in requirements.lock
 	@sed -E -i -e '/^(cuda|nvidia)-|^triton==|^#/d; s/\+cpu$$//' requirements.lock
 	@sed -i '1i # The environment this project is tested with: every package, pinned. Made by `make lock`; installed by `make setup`.' \
 	  requirements.lock
+	@uv pip compile --quiet --extra serve --extra validate --constraint requirements.lock --python-version 3.11 \
+	  --no-annotate --no-header --output-file requirements-runtime.lock pyproject.toml
+	@sed -E -i -e '/^(cuda|nvidia)-|^triton==|^#/d; s/\+cpu$$//' requirements-runtime.lock
+	@sed -i '1i # The part of requirements.lock that the container image needs. Made by `make lock`.' requirements-runtime.lock
+
+.PHONY: image
+image: setup ## Build the container image tumor-cascade:cpu (TORCH=cuda: tumor-cascade:gpu)
+	@deploy/image.sh $(if $(filter cuda,$(TORCH)),gpu,cpu)
 
 .PHONY: clean
 clean: ## Delete caches of tools (data, artifacts, checkpoints and .venv stay)

@@ -9,7 +9,7 @@ from tumor_cascade.params import STAGES
 
 SETTINGS = (
     "Settings: TUMOR_CASCADE_MLFLOW_PORT (5000), TUMOR_CASCADE_POSTGRES_PORT (5434), TUMOR_CASCADE_S3_PORT (8333; the "
-    "eight ports after it and the one 10,008 above are taken too)."
+    "eight ports after it and the one 10,008 above are taken too), TUMOR_CASCADE_SERVICES_HOST (127.0.0.1)."
 )
 
 
@@ -47,15 +47,23 @@ def services() -> None:
 data_option = click.option(
     "--data", type=ANY_PATH, default="services", show_default=True, help="Folder of data, keys and logs."
 )
+host_option = click.option(
+    "--host",
+    envvar="TUMOR_CASCADE_SERVICES_HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address of this machine to listen on, e.g. the gateway of a Docker network. Not one that strangers reach.",
+)
 
 
 @services.command()
 @data_option
-def up(data: Path) -> None:
+@host_option
+def up(data: Path, host: str) -> None:
     """Start the servers that do not run and wait until all answer."""
     from tumor_cascade.registry.services import Services
 
-    found = Services.open(data)
+    found = Services.open(data, host)
     started = found.up()
     click.echo(f"Started: {', '.join(started) or 'nothing, all run'}")
     for line in found.describe():
@@ -73,11 +81,12 @@ def down(data: Path) -> None:
 
 @services.command()
 @data_option
-def status(data: Path) -> None:
+@host_option
+def status(data: Path, host: str) -> None:
     """Print which servers run, where, and what to put into the environment; exit 1 unless all run."""
     from tumor_cascade.registry.services import Services
 
-    found = Services.open(data)
+    found = Services.open(data, host)
     for line in found.describe():
         click.echo(line)
     raise SystemExit(0 if found.is_complete() else 1)

@@ -1,5 +1,6 @@
 """Servers that outlive the command that starts them: found again by process id and start time, stopped with care."""
 
+import errno
 import json
 import os
 import secrets
@@ -32,11 +33,12 @@ class Daemon:
     Attributes:
         name: In messages and file names.
         command: Program and arguments.
-        ports: All that it will listen on, on loopback.
+        ports: All that it will listen on.
         is_ready: Asks the server; must not take longer than a few seconds.
         environment: Added to this process's own.
         user: Account to run as; None for the caller's.
         stop_signal: Asks for a clean end.
+        host: Address that it will listen on.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Daemon:
     environment: dict[str, str] = field(default_factory=dict)
     user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
+    host: str = "127.0.0.1"
 
 
 def start_daemon(daemon: Daemon, folder: Path, timeout_s: float) -> bool:
@@ -137,19 +140,23 @@ def check_ports(daemon: Daemon) -> None:
     """Refuse to start a server on ports that others use.
 
     Raises:
-        ServiceError: Naming them.
+        ServiceError: Naming them, or the address if this machine has none such.
     """
     taken = []
     for port in daemon.ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
+                probe.bind((daemon.host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise ServiceError(
+                        f"{daemon.name}: {daemon.host} is no address of this machine; `ip address` lists them."
+                    ) from error
                 taken.append(str(port))
     if taken:
         raise ServiceError(
-            f"{daemon.name}: port {', '.join(taken)} on 127.0.0.1 is taken; stop what uses it, or choose another "
+            f"{daemon.name}: port {', '.join(taken)} on {daemon.host} is taken; stop what uses it, or choose another "
             "(`tumor-cascade services --help` names the settings)."
         )
 

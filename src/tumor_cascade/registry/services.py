@@ -1,4 +1,4 @@
-"""`tumor-cascade services`: MLflow on PostgreSQL with artifacts on a real S3 server, all on loopback, data kept.
+"""`tumor-cascade services`: MLflow on PostgreSQL with artifacts on a real S3 server, on loopback unless told otherwise.
 
 The S3 server is SeaweedFS's `weed`, from its PyPI wheel; PostgreSQL is the system's.
 """
@@ -29,7 +29,7 @@ from tumor_cascade.registry.postgres import DATABASE_ACCOUNT, POSTGRES_ACCOUNT, 
 from tumor_cascade.settings import get_port
 
 START_TIMEOUT_S, STOP_TIMEOUT_S, QUESTION_TIMEOUT_S = 180.0, 30.0, 3.0
-HOST, REGION = "127.0.0.1", "us-east-1"
+LOOPBACK, REGION = "127.0.0.1", "us-east-1"
 MLFLOW_BUCKET, LEDGER_BUCKET = "mlflow", "ledger"
 STOP_SIGNALS = {"mlflow": signal.SIGTERM, "s3": signal.SIGTERM, "postgres": signal.SIGINT}  # in this order
 ENVIRONMENT_NAME = "environment"
@@ -45,28 +45,31 @@ class Services:
         mlflow_port: Of the tracking server and its UI.
         postgres_port: Of the database.
         s3_port: Of the S3 server; its parts talk to each other on the eight ports after it and on the 10,008th.
+        host: Address of this machine that MLflow and the S3 server listen on. The S3 server's other parts do so too and
+            ask for no key: only a network whose members may read and write all of it. PostgreSQL stays on loopback.
     """
 
     folder: Path
     mlflow_port: int
     postgres_port: int
     s3_port: int
+    host: str = LOOPBACK
 
     @classmethod
-    def open(cls, folder: Path) -> "Services":
-        """Return the services of a folder, with ports from the environment."""
+    def open(cls, folder: Path, host: str = LOOPBACK) -> "Services":
+        """Return the services of a folder on an address of this machine, with ports from the environment."""
         ports = (get_port("MLFLOW_PORT", 5000), get_port("POSTGRES_PORT", 5434), get_port("S3_PORT", 8333))
-        return cls(folder.absolute(), *ports)
+        return cls(folder.absolute(), *ports, host)
 
     @property
     def tracking_uri(self) -> str:
         """URL of the MLflow server."""
-        return f"http://{HOST}:{self.mlflow_port}"
+        return f"http://{self.host}:{self.mlflow_port}"
 
     @property
     def s3_url(self) -> str:
         """URL of the S3 server."""
-        return f"http://{HOST}:{self.s3_port}"
+        return f"http://{self.host}:{self.s3_port}"
 
     @property
     def processes_dir(self) -> Path:
@@ -113,7 +116,7 @@ class Services:
     def describe(self) -> list[str]:
         """Return lines for people: where each server is, and what clients need in their environment."""
         running = self.find_running()
-        urls = {"mlflow": self.tracking_uri, "s3": self.s3_url, "postgres": f"{HOST}:{self.postgres_port}"}
+        urls = {"mlflow": self.tracking_uri, "s3": self.s3_url, "postgres": f"{LOOPBACK}:{self.postgres_port}"}
         lines = [
             f"{name:9}{f'{url}  pid {running[name]}' if name in running else 'down'}" for name, url in urls.items()
         ]
@@ -145,9 +148,9 @@ class Services:
         programs = find_postgres(data)
         if not data.exists():
             make_database(programs, data, account, keys["postgres_password"])
-        options = ("listen_addresses=127.0.0.1", "unix_socket_directories=")
+        options = (f"listen_addresses={LOOPBACK}", "unix_socket_directories=")
         command = [str(programs / "postgres"), "-D", str(data), "-p", str(self.postgres_port)]
-        question = [str(programs / "pg_isready"), "-q", "-h", HOST, "-p", str(self.postgres_port)]
+        question = [str(programs / "pg_isready"), "-q", "-h", LOOPBACK, "-p", str(self.postgres_port)]
 
         def is_ready() -> bool:
             return subprocess.run(question, timeout=10, check=False).returncode == 0
@@ -168,23 +171,28 @@ class Services:
         ports = {name: self.s3_port + number for number, name in enumerate([*names, "admin.port"])}
         off = ("webdav=false", "admin.ui=false", "s3.port.iceberg=0", "s3.port.lance=0", "master.telemetry=false")
         options = (f"dir={data}", f"s3.config={self.folder / 's3.json'}", f"bucket={MLFLOW_BUCKET},{LEDGER_BUCKET}")
-        command = [find_weed(), "-logtostderr=true", "mini", f"-ip={HOST}", f"-ip.bind={HOST}"]
+        command = [find_weed(), "-logtostderr=true", "mini", f"-ip={self.host}", f"-ip.bind={self.host}"]
         command += [f"-{option}" for option in (*off, *options, *(f"{name}={port}" for name, port in ports.items()))]
         used = [*ports.values(), ports["admin.port"] + WEED_GRPC_OFFSET]
-        return Daemon("s3", command, used, lambda: answers(f"{self.s3_url}/healthz"))
+        return Daemon("s3", command, used, lambda: answers(f"{self.s3_url}/healthz"), host=self.host)
 
     def _mlflow(self, keys: dict[str, str]) -> Daemon:
         account = f"{DATABASE_ACCOUNT}:{keys['postgres_password']}"
         environment = {  # not arguments, which everyone may read
             **self._s3_environment(keys),
-            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://{account}@{HOST}:{self.postgres_port}/postgres",
+            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://{account}@{LOOPBACK}:{self.postgres_port}/postgres",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(self.mlflow_port)]
+        command = [sys.executable, "-m", "mlflow", "server", "--host", self.host, "--port", str(self.mlflow_port)]
         command += ["--workers", "1", "--artifacts-destination", f"s3://{MLFLOW_BUCKET}/"]
         return Daemon(
-            "mlflow", command, [self.mlflow_port], lambda: answers(f"{self.tracking_uri}/health"), environment
+            "mlflow",
+            command,
+            [self.mlflow_port],
+            lambda: answers(f"{self.tracking_uri}/health"),
+            environment,
+            host=self.host,
         )
 
 
