@@ -1,6 +1,8 @@
 """A real S3 server for tests: SeaweedFS on loopback, with one bucket and credentials."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ BUCKET = "results"
 KEYS = {"aws_access_key_id": "test-key", "aws_secret_access_key": "test-secret"}
 CREDENTIALS = {**{name.upper(): value for name, value in KEYS.items()}, "AWS_DEFAULT_REGION": "us-east-1"}
 START_TIMEOUT_S = 60
+PID_NAME, PORTS_NAME = "server.pid", "ports.json"
 
 
 def find_ports(number: int) -> list[int]:
@@ -39,10 +42,17 @@ def create_bucket(endpoint_url: str) -> None:
         try:
             client.create_bucket(Bucket=BUCKET)
             return
+        except client.exceptions.BucketAlreadyOwnedByYou:
+            return  # of an earlier server on the same folder
         except (BotoCoreError, ClientError):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def kill_server(folder: Path) -> None:
+    """Kill the server whose data lie in a folder, as a power cut would."""
+    os.kill(int((folder / PID_NAME).read_text(encoding="utf-8")), signal.SIGKILL)
 
 
 @contextmanager
@@ -56,13 +66,19 @@ def serve_objects(folder: Path) -> Iterator[str]:
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
     names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     ports = dict(zip((*names, "s3.port", "s3.port.grpc"), find_ports(8), strict=True))
+    if (folder / PORTS_NAME).exists():  # a second server on the same data finds its parts by their old ports
+        ports = json.loads((folder / PORTS_NAME).read_text(encoding="utf-8"))
+    (folder / PORTS_NAME).write_text(json.dumps(ports), encoding="utf-8")
     command = [
         str(Path(sys.executable).parent / "weed"),
         *("server", "-s3", f"-dir={folder}", f"-s3.config={folder / 's3.json'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        # Listeners with fixed ports, of which a second server would die, and reports to its makers.
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
         *("-master.volumeSizeLimitMB=64", "-volume.max=50", *(f"-{name}={port}" for name, port in ports.items())),
     ]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        (folder / PID_NAME).write_text(str(server.pid), encoding="utf-8")
     try:
         create_bucket(f"http://127.0.0.1:{ports['s3.port']}")
         yield f"http://127.0.0.1:{ports['s3.port']}"

@@ -78,8 +78,13 @@ def _make_temporary(path: Path, *, is_dir: bool) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def sweep_leftovers(path: Path) -> None:
-    """Make the folder of `path` and remove what killed writers of `path` left in it; a living writer holds a lock."""
+def sweep_leftovers(path: Path) -> int:
+    """Make the folder of `path` and remove what killed writers of `path` left in it; a living writer holds a lock.
+
+    Returns:
+        Bytes of what was removed.
+    """
+    num_bytes = 0
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         try:
@@ -88,8 +93,10 @@ def sweep_leftovers(path: Path) -> None:
             continue  # gone meanwhile
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            num_bytes += sum(one.stat().st_size for one in (leftover, *leftover.rglob("*")) if one.is_file())
             _remove(leftover)
         os.close(descriptor)
+    return num_bytes
 
 
 def _remove(path: Path) -> None:

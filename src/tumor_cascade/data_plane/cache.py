@@ -30,7 +30,7 @@ from tumor_cascade.data_plane.verification import check_num_bytes
 from tumor_cascade.data_reference import DataReference, name_object
 from tumor_cascade.errors import DataError
 from tumor_cascade.object_store import ObjectStore
-from tumor_cascade.storage import temporary_dir
+from tumor_cascade.storage import sweep_leftovers, temporary_dir
 
 INCOMING = "incoming"
 
@@ -43,7 +43,8 @@ class FetchedSlices:
         folder: Of packed volumes; not to be written to.
         num_bytes: Of all files.
         num_fetched, fetched_bytes: Objects that came from the store.
-        num_repaired, repaired_bytes: Those among them that had been here before and were not whole any more.
+        again_bytes: Those that had been here before: objects that are not whole any more, and what a killed fetch had
+            begun.
         dropped_bytes: Of objects that this try had begun when it failed.
     """
 
@@ -51,16 +52,17 @@ class FetchedSlices:
     num_bytes: int = 0
     num_fetched: int = 0
     fetched_bytes: int = 0
-    num_repaired: int = 0
-    repaired_bytes: int = 0
+    again_bytes: int = 0
     dropped_bytes: int = 0
 
     def describe(self) -> str:
         """Return one line for people."""
         if not self.num_fetched:
             return f"slices: {self.num_bytes:,} bytes, all whole in the cache"
-        again = f", {self.repaired_bytes:,} of them again ({self.num_repaired} damaged)" if self.num_repaired else ""
-        return f"slices: {self.num_bytes:,} bytes, fetched {self.fetched_bytes:,} in {self.num_fetched} objects{again}"
+        return (
+            f"slices: {self.num_bytes:,} bytes, fetched {self.fetched_bytes:,} in {self.num_fetched} objects, "
+            f"{self.again_bytes:,} of them again"
+        )
 
 
 def fetch(reference: DataReference, store: ObjectStore, cache: Path) -> FetchedSlices:
@@ -75,16 +77,20 @@ def fetch(reference: DataReference, store: ObjectStore, cache: Path) -> FetchedS
         DataError: A missing or corrupt object, each named; a store that breaks off or a disk that is full. What has
             arrived whole stays, and the next try fetches the rest.
     """
-    with explained_disk(cache, reference), temporary_dir(cache / INCOMING) as incoming:
-        return SliceFetch(reference, store, cache, incoming).run()
+    with explained_disk(cache, reference):
+        again_bytes = sweep_leftovers(cache / INCOMING)
+        with temporary_dir(cache / INCOMING) as incoming:
+            return SliceFetch(reference, store, cache, incoming, again_bytes).run()
 
 
 class SliceFetch:
     """One fetch, with its own folder for what is not whole yet."""
 
-    def __init__(self, reference: DataReference, store: ObjectStore, cache: Path, incoming: Path) -> None:
+    def __init__(
+        self, reference: DataReference, store: ObjectStore, cache: Path, incoming: Path, again_bytes: int
+    ) -> None:
         self.reference, self.store, self.cache, self.incoming = reference, store, cache, incoming
-        self.result = FetchedSlices(cache / "slices" / reference.directory)
+        self.result = FetchedSlices(cache / "slices" / reference.directory, again_bytes=again_bytes)
         self.num_whole, self.lock = 0, threading.Lock()
 
     def run(self) -> FetchedSlices:
@@ -128,8 +134,7 @@ class SliceFetch:
             self.num_whole += 1
             self.result.num_fetched += not is_whole
             self.result.fetched_bytes += num_bytes * (not is_whole)
-            self.result.num_repaired += is_there and not is_whole
-            self.result.repaired_bytes += num_bytes * (is_there and not is_whole)
+            self.result.again_bytes += num_bytes * (is_there and not is_whole)
         return md5, num_bytes, None
 
     def download(self, md5: str, path: Path) -> int:
