@@ -65,10 +65,9 @@ def read_values(
     except ValueError as error:
         raise ParamsError(f"{PARAMS_JSON} is no valid JSON ({error}); quote it as one argument.") from error
     if not isinstance(values, dict) or set(values) - set(SECTIONS[stage]):
-        found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
-        raise ParamsError(
-            f"{PARAMS_JSON} holds {found}; must be an object of {', '.join(SECTIONS[stage])}. Correct it."
-        )
+        found = ", ".join(values) if isinstance(values, dict) else f"a {type(values).__name__}"
+        rule = f"must be an object with nothing but {', '.join(SECTIONS[stage])}"
+        raise ParamsError(f"{PARAMS_JSON} holds {found}; {rule}. Correct it.")
     return values, PARAMS_JSON
 
 
