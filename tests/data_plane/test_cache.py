@@ -1,5 +1,6 @@
 """Fetching from a real S3 server while everything that can break does: never a wrong byte, and little work twice."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from object_server import kill_server, serve_objects
 from packed_folders import PublishedFolder, find_key, publish_folder, read_files
 from tumor_cascade.data_plane.cache import fetch
+from tumor_cascade.data_plane.verification import verify
 from tumor_cascade.data_reference import write_reference
 from tumor_cascade.errors import DataError
 from tumor_cascade.object_store import ObjectStore, open_store
@@ -62,6 +65,17 @@ def wait_for_objects(cache: Path, number: int) -> None:
     while len(list_objects(cache)) < number:
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def wait_for_content(published: PublishedFolder) -> None:
+    """Wait until a server that has been started again finds its data: it answers before that."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        with contextlib.suppress(DataError):
+            verify(published.reference, published.store)
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_fetch__gives_the_files_and_then_finds_them(published: PublishedFolder, tmp_path: Path) -> None:
@@ -175,6 +189,7 @@ def test_fetch__a_server_killed_half_way_is_told_and_the_rest_fetched_later(
     assert NUM_MANY // 3 <= len(whole) < 599 and set(whole.values()) <= {MANY_BYTES, 33}
     with serve_objects(tmp_path / "server") as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        wait_for_content(replace(published, store=open_store(store.url)))
         again = fetch(reference, open_store(store.url), cache)
     assert (again.num_fetched, again.again_bytes) == (599 - len(whole), 0)
     assert read_files(again.folder) == read_files(published.slices)
