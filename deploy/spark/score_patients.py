@@ -9,6 +9,7 @@ of the rows, no patient is cut. Research use only.
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,11 +17,13 @@ import mlflow
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as f
 
+from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.registry.volume_model import pack_volume_model
 
 GLOB = "*.{[pP][nN][gG],[tT][iI][fF],[tT][iI][fF][fF]}"
 LISTS = ("slice_index", "id", "image")
 SLICE = r"^(.+)_([0-9]{1,9})$"
+NUM_SHOWN = 20  # errors on the screen; all are in the answers
 VOLUMES_PER_BATCH = 4  # a patient is some megabytes; several at a time keep a worker busy and its memory small
 
 
@@ -72,21 +75,29 @@ def main() -> None:
     parser.add_argument("--model", default="models:/tumor-cascade@champion", help="version in the registry")
     parser.add_argument("--parts", type=int, help="parts of work; by default two per core of the cluster")
     options = parser.parse_args()
-    spark = SparkSession.builder.appName("tumor-cascade").getOrCreate()
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", VOLUMES_PER_BATCH)
-    with tempfile.TemporaryDirectory() as work:
-        model = pack_volume_model(options.model, Path(work, "model"))
-        num_parts = options.parts or 2 * spark.sparkContext.defaultParallelism
-        score(spark, read_volumes(spark, options.images, num_parts), str(model)).write.parquet(options.out)
-    answers = spark.read.parquet(options.out)
-    volumes, slices = answers.select(f.countDistinct("volume_id"), f.count("*")).first()
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            model = pack_volume_model(options.model, Path(work, "model"))
+            spark = SparkSession.builder.appName("tumor-cascade").getOrCreate()
+            spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", VOLUMES_PER_BATCH)
+            num_parts = options.parts or 2 * spark.sparkContext.defaultParallelism
+            score(spark, read_volumes(spark, options.images, num_parts), str(model)).write.parquet(options.out)
+    except TumorCascadeError as error:
+        print(f"score_patients: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    raise SystemExit(report(spark.read.parquet(options.out), options.out))
+
+
+def report(answers: DataFrame, out: str) -> int:
+    """Print how many volumes and slices were answered, and some errors; return the exit code."""
+    num_volumes, num_slices = answers.select(f.countDistinct("volume_id"), f.count("*")).first()
     errors = answers.where("status = 'error'")
-    print(f"{volumes} volumes, {slices} slices, {answers.where('is_positive').count()} positive -> {options.out}")
-    for row in errors.select("id", "error").take(20):
-        print(f"{row['id']}: {row['error']}")
     num_errors = errors.count()
+    print(f"{num_volumes} volumes, {num_slices} slices, {answers.where('is_positive').count()} positive -> {out}")
+    for row in errors.select("id", "error").take(NUM_SHOWN):
+        print(f"{row['id']}: {row['error']}")
     print(f"{num_errors} slices could not be answered. Research use only.")
-    raise SystemExit(1 if num_errors == slices else 0)
+    return 1 if num_errors == num_slices else 0
 
 
 if __name__ == "__main__":

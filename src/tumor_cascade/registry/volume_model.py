@@ -64,13 +64,16 @@ class VolumeModel(PythonModel):
             model_input: DataFrame with the columns of `build_signature`: lists of one length in each row.
             params: There are none.
         """
-        answers = []
-        for row in model_input.itertuples(index=False):
-            columns = {"slice_index": row.slice_index, "id": row.id, "image": row.image}
-            slices = pd.DataFrame({name: list(values) for name, values in columns.items()}).astype(object)
-            records = slices.assign(volume_id=row.volume_id).to_dict("records")
-            answers.append(self.engine.answer(records, None))
+        answers = [self.answer_volume(row) for row in model_input.itertuples(index=False)]
         return pd.DataFrame({"volume_id": list(model_input["volume_id"]), "answers": answers})
+
+    def answer_volume(self, volume: Any) -> list[dict[str, Any]]:
+        """Return the answers to the slices of a volume; names go around the engine, which bounds what callers send."""
+        slices = zip(volume.slice_index, volume.image, strict=True)
+        records = [{"volume_id": "", "slice_index": int(index), "image": image} for index, image in slices]
+        answers = self.engine.answer(records, None)
+        names = zip(volume.id, answers, strict=True)
+        return [{**answer, "id": name, "volume_id": volume.volume_id} for name, answer in names]
 
 
 @lru_cache(maxsize=1)
