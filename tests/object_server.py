@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 BUCKET = "results"
 KEYS = {"aws_access_key_id": "test-key", "aws_secret_access_key": "test-secret"}
 CREDENTIALS = {**{name.upper(): value for name, value in KEYS.items()}, "AWS_DEFAULT_REGION": "us-east-1"}
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 PID_NAME, PORTS_NAME = "server.pid", "ports.json"
 
 
