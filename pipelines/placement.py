@@ -23,10 +23,10 @@ Texts = dict[str, str]
 
 
 class PipelinePlacement(Section):
-    """Of a run as a whole."""
+    """Of a run as a whole; null for a server before 2.17, which refuses a pipeline that names them."""
 
-    ttl_s: Annotated[Seconds, Field(description="a finished workflow is removed then")]
-    deadline_s: Annotated[Seconds, Field(description="a running workflow is stopped then")]
+    ttl_s: Annotated[Seconds | None, Field(description="a finished workflow is removed then")]
+    deadline_s: Annotated[Seconds | None, Field(description="a running workflow is stopped then")]
 
 
 class DataCache(Section):
