@@ -96,7 +96,7 @@ def write_manifests(manifests: list[dict[str, Any]], out: Path) -> None:
     """Write manifests as one YAML file."""
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="safe", pure=True)
+    yaml: Any = YAML(typ="safe", pure=True)
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output, yaml.width = False, False, 2**31
     with atomic_file(out) as temporary, temporary.open("w", encoding="utf-8") as stream:
         yaml.dump_all(manifests, stream)

@@ -19,6 +19,7 @@ from tumor_cascade.storage import canonical_json
 
 API_VERSION = "trainer.kubeflow.org/v1alpha1"
 STEP_LABEL = {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}
+LABEL = {"app.kubernetes.io/name": "tumor-cascade"}
 FRAMEWORK_LABEL = {"trainer.kubeflow.org/framework": "torch"}
 NODE = "node"  # as Trainer names job and container of a training
 STAGES = ("train_classifier", "train_segmenter")
@@ -53,12 +54,17 @@ def render_train_job(plan: Plan, stage: str, fold: int) -> list[dict[str, Any]]:
     runtime = build_runtime(plan, kind)
     digest = hashlib.sha256(canonical_json([job, runtime])).hexdigest()
     name = f"{stage.replace('_', '-')}-{fold}-{digest[:8]}"
-    metadata = {"name": name, "labels": {"app.kubernetes.io/name": "tumor-cascade", **kind.labels}}
     reference = {"apiGroup": API_VERSION.split("/")[0], "kind": "TrainingRuntime", "name": name}
-    runtime_metadata = {**metadata, "labels": {**metadata["labels"], **FRAMEWORK_LABEL}}
+    spec: dict[str, Any] = {"runtimeRef": reference, **job}
+    parts = (("TrainingRuntime", {**LABEL, **FRAMEWORK_LABEL}, runtime), ("TrainJob", LABEL, spec))
     return [
-        {"apiVersion": API_VERSION, "kind": "TrainingRuntime", "metadata": runtime_metadata, "spec": runtime},
-        {"apiVersion": API_VERSION, "kind": "TrainJob", "metadata": metadata, "spec": {"runtimeRef": reference, **job}},
+        {
+            "apiVersion": API_VERSION,
+            "kind": what,
+            "metadata": {"name": name, "labels": {**labels, **kind.labels}},
+            "spec": content,
+        }
+        for what, labels, content in parts
     ]
 
 
@@ -93,7 +99,7 @@ def build_runtime(plan: Plan, kind: Kind) -> dict[str, Any]:
         "initContainers": build_preparation(plan),
         "containers": [node],
     }
-    template = {"metadata": {"labels": {"app.kubernetes.io/name": "tumor-cascade", **kind.labels}}, "spec": pod}
+    template = {"metadata": {"labels": {**LABEL, **kind.labels}}, "spec": pod}
     job = {"metadata": {"labels": STEP_LABEL}, "spec": {"backoffLimit": 0, "template": template}}
     job_set = {
         "failurePolicy": {"maxRestarts": kind.retries.number},  # of all nodes together
