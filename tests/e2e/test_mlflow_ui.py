@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from mlflow import MlflowClient
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from champions import Champion
 from servers import TrackingServer
@@ -79,18 +79,28 @@ def experiment_id(client: MlflowClient) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(tracked: TrackingServer) -> Iterator[Page]:
+def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium on the PATH; on Debian: apt-get install chromium")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1600, "height": 900}, base_url=tracked.url)
-        page.add_init_script(NO_ASSISTANT)
-        page.set_default_timeout(TIMEOUT_MS)
         expect.set_options(timeout=TIMEOUT_MS)
-        yield page
+        yield browser
         browser.close()
+
+
+def open_page(browser: Browser, url: str) -> Page:
+    """Return a page whose addresses are relative to a server's."""
+    page = browser.new_page(viewport={"width": 1600, "height": 900}, base_url=url)
+    page.add_init_script(NO_ASSISTANT)
+    page.set_default_timeout(TIMEOUT_MS)
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, tracked: TrackingServer) -> Page:
+    return open_page(browser, tracked.url)
 
 
 def shoot(page: Page, name: str) -> None:
@@ -150,12 +160,13 @@ def test_pipeline_page__names_every_stage(page: Page, client: MlflowClient, expe
     shoot(page, "pipeline")
 
 
-def test_registry_page__shows_version_aliases_tags_and_the_model_card(page: Page, promoted: Champion) -> None:
-    page.goto(f"{promoted.url}/#/models/{PRODUCT}")
+def test_registry_page__shows_version_aliases_tags_and_the_model_card(browser: Browser, promoted: Champion) -> None:
+    page = open_page(browser, promoted.url)
+    page.goto(f"/#/models/{PRODUCT}")
     expect(page.get_by_text("champion", exact=False).first).to_be_visible()
     expect(page.get_by_role("link", name="Version 1").first).to_be_visible()
     shoot(page, "registry")
-    page.goto(f"{promoted.url}/#/models/{PRODUCT}/versions/{promoted.version}")
+    page.goto(f"/#/models/{PRODUCT}/versions/{promoted.version}")
     for text in ("content_id", "verdict", "promoted", "ledger_entry"):
         expect(page.get_by_text(text, exact=True).first).to_be_visible()
     expect(page.get_by_text("Not a medical device; not for diagnosis").first).to_be_visible()

@@ -1,7 +1,7 @@
 """Which commit this code is, and whether it is all of it: as git says, or in an image the wheel's own record.
 
 An image names its commit (TUMOR_CASCADE_COMMIT). What it runs is the package of an installed wheel, which keeps the
-SHA-256 of every file; the wheel was built from that commit unless TUMOR_CASCADE_DIRTY is `true`.
+SHA-256 of every file; the wheel was built from that commit where TUMOR_CASCADE_DIRTY is unset or `false`.
 """
 
 import base64
@@ -51,7 +51,7 @@ def describe_image() -> Checkout:
     named = re.fullmatch(r"[0-9a-f]{40}", get_fact("COMMIT") or "")
     if named is None:
         return Checkout(None, ())
-    changed = ["what the image was built from"] if get_fact("DIRTY") == "true" else []
+    changed = ["what the image was built from"] if get_fact("DIRTY") not in (None, "false") else []
     return Checkout(named[0], (*changed, *find_unrecorded()))
 
 
