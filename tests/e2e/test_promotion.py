@@ -5,9 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
-from champions import NEW_PATIENTS, NUM_GENERATED, NUM_KNOWN, Champion, generate_patients
+from champions import (
+    NEW_PATIENTS,
+    NUM_GENERATED,
+    NUM_KNOWN,
+    POLICY,
+    SMOKE_FLOORS,
+    Champion,
+    commit_policy,
+    generate_patients,
+)
 from images import COMMIT, install_wheel, run_image
 from tumor_cascade.object_store import open_store
 from tumor_cascade.registry.runs import CONTENT_TAG
@@ -18,7 +26,6 @@ from workplaces import Workplace
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SHORT_TRAINING = "train_classifier.max_epochs=1 train_segmenter.max_epochs=1"
-POLICY = "policies/trial.yaml"
 
 
 @pytest.fixture
@@ -96,16 +103,11 @@ def read_artifact_folder(shared: Shared, version: int) -> str:
 def trial(smoke: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """The smoke product in `full/`, one of a single epoch in `artifacts/`, and a registry that knows neither.
 
-    The policy is the phantom's without floors, which a single epoch would not reach.
+    Its policy has no floors, which a single epoch would not reach.
     """
     place = Workplace(tmp_path_factory.mktemp("trial") / "work")
     shutil.copytree(smoke.folder, place.folder, symlinks=True)
-    yaml = YAML()
-    policy = yaml.load(place.folder / "policies/phantom.yaml")
-    policy["name"], policy["floors"] = "trial", dict.fromkeys(policy["floors"], 0.0)
-    yaml.dump(policy, place.folder / POLICY)
-    place.run("git", "add", POLICY)
-    place.run("git", "commit", "--quiet", "--message", "A policy")
+    commit_policy(place, dict.fromkeys(SMOKE_FLOORS, 0.0))
     generate_patients(place)
     shutil.copytree(place.folder / "artifacts", place.folder / "full")
     place.run("tumor-cascade", "pipeline", "--set", SHORT_TRAINING)
