@@ -46,7 +46,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def list_objects(cache: Path) -> dict[str, int]:
     """Return the bytes of each object that has its name."""
-    return {path.name: path.stat().st_size for path in (cache / "files").rglob("*") if path.is_file()}
+    return {
+        path.name: path.stat().st_size for path in (cache / "files").rglob("*") if path.is_file() and not path.suffix
+    }
 
 
 def list_unfinished(cache: Path) -> list[Path]:
@@ -86,6 +88,11 @@ def test_fetch__gives_the_files_and_then_finds_them(published: PublishedFolder, 
     assert (second.folder, second.num_fetched, second.fetched_bytes) == (first.folder, 0, 0)
     assert second.describe() == "slices: 5,033 bytes, all whole in the cache"
     assert not list_unfinished(tmp_path / "cache")
+
+
+def test_fetch__from_a_whole_cache_needs_no_store(published: PublishedFolder, tmp_path: Path) -> None:
+    folder = fetch(published.reference, published.store, tmp_path / "cache").folder
+    assert fetch(published.reference, open_store(str(tmp_path / "nowhere")), tmp_path / "cache").folder == folder
 
 
 def test_fetch__two_revisions_share_what_they_have_in_common(published: PublishedFolder, tmp_path: Path) -> None:

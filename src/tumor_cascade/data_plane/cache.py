@@ -21,7 +21,8 @@ from tumor_cascade.data_plane.directory import DirectoryEntry
 from tumor_cascade.data_plane.objects import (
     FaultyObject,
     hash_content,
-    read_directory,
+    list_entries,
+    read_directory_object,
     refuse_faults,
     run_parallel,
     stream_object,
@@ -95,12 +96,25 @@ class SliceFetch:
 
     def run(self) -> FetchedSlices:
         """As `fetch`."""
-        entries = read_directory(self.store, self.reference)
+        entries = self.take_directory()
         sizes = self.take_all({entry.md5 for entry in entries})
         self.result.num_bytes = sum(sizes[entry.md5] for entry in entries)
         check_num_bytes(self.result.num_bytes, self.reference)
         self.lay_out(entries)
         return self.result
+
+    def take_directory(self) -> list[DirectoryEntry]:
+        """Return the files of the reference, from the cache where it has them: then no store is asked for anything."""
+        path = self.cache / name_object(self.reference.directory, is_directory=True)
+        if path.exists() and hash_content(path) == self.reference.directory:
+            return list_entries(path.read_bytes(), self.reference)
+        content = read_directory_object(self.store, self.reference)
+        entries = list_entries(content, self.reference)
+        temporary = self.incoming / secrets.token_hex(8)
+        temporary.write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(path)
+        return entries
 
     def take_all(self, objects: set[str]) -> dict[str, int]:
         """Bring all objects into the cache; return their bytes."""

@@ -71,11 +71,28 @@ def read_directory(store: ObjectStore, reference: DataReference) -> list[Directo
     Raises:
         DataError: The directory object is missing, corrupt, hostile, or has another number of files.
     """
-    name = f"{reference.directory}.dir"
+    return list_entries(read_directory_object(store, reference), reference)
+
+
+def read_directory_object(store: ObjectStore, reference: DataReference) -> bytes:
+    """Return the bytes of a reference's directory object.
+
+    Raises:
+        DataError: It is missing or corrupt.
+    """
     try:
-        content = read_object(store, reference.directory, MAX_DIRECTORY_BYTES, is_directory=True)
+        return read_object(store, reference.directory, MAX_DIRECTORY_BYTES, is_directory=True)
     except FaultyObject as error:
         raise refuse_faults(store, [str(error)]) from None
+
+
+def list_entries(content: bytes, reference: DataReference) -> list[DirectoryEntry]:
+    """Return the files that a reference's directory object lists.
+
+    Raises:
+        DataError: It is hostile or has another number of files.
+    """
+    name = f"{reference.directory}.dir"
     entries = parse_directory(content, name)
     if len(entries) != reference.num_files:
         raise DataError(
