@@ -14,9 +14,11 @@ import pytest
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 
+from archives import make_archive
 from candidates import judge_as, write_candidate
 from slice_requests import make_row, make_volume
 from tumor_cascade.errors import DataError, ParamsError
+from tumor_cascade.prediction import LINES_NAME
 from tumor_cascade.registry.entries import PolicyRef
 from tumor_cascade.registry.ledger import name_entry
 from tumor_cascade.registry.location import DEFAULT_NAME, LEDGER_VARIABLE
@@ -25,6 +27,7 @@ from tumor_cascade.registry.served_version import check_version, open_version, r
 from tumor_cascade.registry.shared import open_shared
 from tumor_cascade.serving.answers import KEYS
 from tumor_cascade.storage import hash_file
+from tumor_cascade.stored_prediction import predict_stored
 
 CHAMPION = "models:/tumor-cascade@champion"
 WEIGHTS = "artifacts/cascade/classifiers/fold-0/weights.safetensors"
@@ -151,6 +154,16 @@ def test_open_version__loads_the_champion_for_our_own_server(home: Path) -> None
     (answer,) = loaded.engine.answer([make_row(1)], None)
     assert (answer["status"], answer["model_version"]) == ("ok", 1)
     loaded.engine.close()
+
+
+def test_checked_version__predict_asks_the_champion_as_it_asks_its_folder(home: Path, tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "raw")
+    by_folder = predict_stored(archive, home / "cascade", None, tmp_path / "folder", is_overwrite=False)
+    by_version = predict_stored(archive, Path("missing"), CHAMPION, tmp_path / "version", is_overwrite=False)
+    assert by_version == by_folder
+    assert by_version.num_positive > 0
+    lines = [(tmp_path / name / LINES_NAME).read_bytes() for name in ("folder", "version")]
+    assert lines[0] == lines[1]
 
 
 def test_open_version__one_that_is_not_there_is_named(home: Path) -> None:
