@@ -6,8 +6,6 @@ content or does not exist: a killed fetch, or two at once, can only do work twic
 """
 
 import contextlib
-import errno
-import os
 import secrets
 import shutil
 import threading
@@ -27,6 +25,7 @@ from tumor_cascade.data_plane.objects import (
     run_parallel,
     stream_object,
 )
+from tumor_cascade.data_plane.slice_folder import lay_out
 from tumor_cascade.data_plane.verification import check_num_bytes
 from tumor_cascade.data_reference import DataReference, name_object
 from tumor_cascade.errors import DataError
@@ -100,7 +99,8 @@ class SliceFetch:
         sizes = self.take_all({entry.md5 for entry in entries})
         self.result.num_bytes = sum(sizes[entry.md5] for entry in entries)
         check_num_bytes(self.result.num_bytes, self.reference)
-        self.lay_out(entries)
+        objects = {Path(entry.path): self.cache / name_object(entry.md5) for entry in entries}
+        lay_out(self.result.folder, objects, self.incoming)
         return self.result
 
     def take_directory(self) -> list[DirectoryEntry]:
@@ -168,38 +168,6 @@ class SliceFetch:
                 self.result.dropped_bytes += num_bytes
             raise
         return num_bytes
-
-    def lay_out(self, entries: list[DirectoryEntry]) -> None:
-        """Make the folder hold these files and no others, one by one: another pod may be reading it."""
-        wanted = {self.result.folder / entry.path: entry.md5 for entry in entries}
-        self.result.folder.mkdir(parents=True, exist_ok=True)
-        folders = {parent for path in wanted for parent in path.parents if self.result.folder in parent.parents}
-        for found in sorted(self.result.folder.rglob("*"), reverse=True):
-            if found.is_symlink() or found not in (folders if found.is_dir() else wanted):
-                with contextlib.suppress(FileNotFoundError):  # another pod was faster
-                    found.rmdir() if found.is_dir() and not found.is_symlink() else found.unlink()
-        for path, md5 in wanted.items():
-            if not self.is_laid_out(path, md5):
-                self.link(self.cache / name_object(md5), path)
-
-    def is_laid_out(self, path: Path, md5: str) -> bool:
-        """Say whether a file of the folder is its object, or a whole copy where there are no hard links."""
-        try:
-            return path.samefile(self.cache / name_object(md5)) or hash_content(path) == md5
-        except FileNotFoundError:
-            return False
-
-    def link(self, source: Path, path: Path) -> None:
-        """Put an object in the place of a file, at once."""
-        temporary = self.incoming / secrets.token_hex(8)
-        try:
-            os.link(source, temporary)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
-                raise
-            shutil.copyfile(source, temporary)  # a file system, or another user's file, that allows no hard links
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(path)
 
 
 @contextlib.contextmanager
