@@ -43,7 +43,7 @@ def test_render_card__says_what_is_known(cascade: Path) -> None:
     assert "| Institution A | 10 | 0.800 [0.800, 0.800] |" in card
     assert "against version 4" in card
     assert "CC BY-NC-SA 4.0" in card
-    assert "2 patients taught or tuned its networks" in card
+    assert "2 patients taught or tuned its networks; scored on 20 others, from the locked test set" in card
     assert "Every patient scored has a tumor: specificity by patient is unknown." in card
     assert "commit `cccccccccccc`" in card
     assert len(card) <= MAX_DESCRIPTION
