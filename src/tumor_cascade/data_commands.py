@@ -22,13 +22,17 @@ rev_option = click.option("--rev", help="Git revision whose dvc.lock names the s
 
 
 @click.group(
-    epilog=format_examples("data verify", "data reference --rev v1.2 > slices.json", "data fetch slices.json data")
+    short_help="Name, verify and fetch slices that `dvc push` has put into a store.",
+    epilog=format_examples("data verify", "data reference --rev v1.2 > slices.json", "data fetch slices.json data"),
 )
 def data() -> None:
     """Name, verify and fetch packed slices in the store that `dvc push` fills; neither DVC nor its locks are used."""
 
 
-@data.command(epilog=format_examples("data reference", "data reference --rev v1.2 --store s3://bucket/tumor-cascade"))
+@data.command(
+    short_help="Print the data reference of a git revision.",
+    epilog=format_examples("data reference", "data reference --rev v1.2 --store s3://bucket/tumor-cascade"),
+)
 @rev_option
 @store_option
 @repository_option
@@ -39,7 +43,10 @@ def reference(rev: str | None, store: str | None, repository: Path) -> None:
     click.echo(resolve_revision(repository, rev or HEAD, store).model_dump_json(indent=2))
 
 
-@data.command(epilog=format_examples("data verify", "data verify --rev v1.2", "data verify slices.json"))
+@data.command(
+    short_help="Find missing and corrupt objects.",
+    epilog=format_examples("data verify", "data verify --rev v1.2", "data verify slices.json"),
+)
 @click.argument("reference", type=EXISTING, required=False)
 @rev_option
 @store_option
@@ -66,7 +73,7 @@ def verify(reference: Path | None, rev: str | None, store: str | None, repositor
     click.echo(f"Complete: {found.num_files} files, {found.num_bytes:,} bytes and their manifest in {place.url}")
 
 
-@data.command(epilog=format_examples("data fetch slices.json data"))
+@data.command(short_help="Fetch slices and manifest.", epilog=format_examples("data fetch slices.json data"))
 @click.argument("reference", type=EXISTING)
 @click.argument("out", type=ANY_PATH)
 def fetch(reference: Path, out: Path) -> None:

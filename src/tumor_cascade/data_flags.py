@@ -5,6 +5,7 @@ before the stage runs, or published after it. Nothing of this enters an output: 
 """
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,18 @@ def published_slices(flags: Mapping[str, Any], data_store: str | None) -> Iterat
     from tumor_cascade.object_store import open_store
 
     store = open_store(url)
-    with temporary_dir(get_data_cache() / "ingest") as scratch:
-        yield {**flags, "out_slices": scratch / "slices"}
-        publication = publish(scratch / "slices", flags["out_manifest"], store)
+    cache = get_data_cache()
+    try:
+        with temporary_dir(cache / "ingest") as scratch:
+            yield {**flags, "out_slices": scratch / "slices"}
+            publication = publish(scratch / "slices", flags["out_manifest"], store)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DataError(
+            f"{cache}: {error.strerror}, and the slices stand there until they are published; free space, or name "
+            "another folder in TUMOR_CASCADE_DATA_CACHE."
+        ) from error
     write_reference(publication.reference, out)
     total = publication.reference.num_bytes
     click.echo(f"slices: {total:,} bytes in {store.url}, {publication.sent_bytes:,} sent with the manifest", err=True)

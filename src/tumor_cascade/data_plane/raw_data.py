@@ -14,6 +14,7 @@ from tumor_cascade.errors import DataError
 from tumor_cascade.object_store import ObjectStore, open_store
 
 MAX_FILES, MAX_BYTES = 200_000, 64 << 30
+TMPDIR_REMEDY = "free space, or name another folder in TMPDIR."
 
 
 @contextlib.contextmanager
@@ -31,10 +32,9 @@ def download_raw(url: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="raw-") as scratch:
         size = None if parent.endswith("/") else open_store(parent).find_size(name)
         if size is not None:
-            path = Path(scratch, "archive" if name in (".", "..") else name)
             check_amount(url, {name: size}, scratch)
-            open_store(parent).download(name, path)
-            yield path
+            download_folder(open_store(parent), {name: size}, Path(scratch))
+            yield Path(scratch, name)
             return
         folder = Path(scratch, "raw")
         download_folder(store, list_files(store, scratch), folder)
@@ -67,8 +67,7 @@ def check_amount(url: str, sizes: dict[str, int], scratch: str) -> None:
         )
     if num_bytes > free_bytes:
         raise DataError(
-            f"{url}: {num_bytes:,} bytes do not fit into {scratch}, where {free_bytes:,} are free; free space, or name "
-            "another folder in TMPDIR."
+            f"{url}: {num_bytes:,} bytes do not fit into {scratch}, where {free_bytes:,} are free; {TMPDIR_REMEDY}"
         )
 
 
@@ -76,7 +75,11 @@ def download_folder(store: ObjectStore, sizes: dict[str, int], folder: Path) -> 
     """Write all objects below a prefix into a folder."""
 
     def take(key: str) -> int:
-        if not store.download(key, folder / key) or (folder / key).stat().st_size != sizes[key]:
+        try:
+            is_whole = store.download(key, folder / key) and (folder / key).stat().st_size == sizes[key]
+        except OSError as error:
+            raise DataError(f"{folder / key}: cannot be written ({error.strerror}); {TMPDIR_REMEDY}") from error
+        if not is_whole:
             raise DataError(f"{store.url}/{key}: changed while it was read; repeat when its writer has finished.")
         return sizes[key]
 
