@@ -173,5 +173,5 @@ def test_registry_page__shows_version_aliases_tags_and_the_model_card(browser: B
     shoot(page, "registry-version")
     for title in ("Intended use", "Figures", "Limits", "Lineage"):
         expect(page.get_by_role("heading", name=title, exact=True)).to_be_visible()
-    page.get_by_role("heading", name="Figures", exact=True).scroll_into_view_if_needed()
+    page.get_by_role("heading", name="Lineage", exact=True).scroll_into_view_if_needed()
     shoot(page, "registry-model-card")

@@ -52,7 +52,8 @@ def test_servers__one_content_id_from_run_to_version(promoted: Champion, shared:
     content = promoted.workplace.read_json("artifacts/assemble_cascade/cascade/content.json")
     version = shared.registry.client.get_model_version(PRODUCT, str(promoted.version))
     assert version.tags[CONTENT_TAG] == content["content_id"]
-    assert shared.registry.client.get_logged_model(version.model_id).tags[CONTENT_TAG] == content["content_id"]
+    logged = shared.registry.client.get_logged_model(version.source.removeprefix("models:/"))
+    assert logged.tags[CONTENT_TAG] == content["content_id"]
     promoted.workplace.run("tumor-cascade", "track")
     found = shared.registry.client.search_runs(
         [shared.registry.experiment_id], f"tags.content_id = '{content['content_id']}'"
@@ -64,8 +65,10 @@ def test_servers__explain_and_reproduce_the_champion(promoted: Champion) -> None
     explained = promoted.workplace.run("tumor-cascade", "explain", "champion")
     assert "BROKEN" not in explained
     assert "pixels as hashed; phantom" in explained
+    content_id = promoted.workplace.read_json("artifacts/assemble_cascade/cascade/content.json")["content_id"]
+    commit = promoted.workplace.read_json(f"runs/assemble_cascade/{content_id}.json")["commit"]
     commands = promoted.workplace.run("tumor-cascade", "reproduce", "champion")
-    assert promoted.workplace.run("git", "rev-parse", "HEAD").strip() in commands
+    assert f"git worktree add --detach build/reproduce/{content_id[:8]} {commit}" in commands
 
 
 def test_servers__an_edited_file_and_a_moved_alias_are_named_and_the_alias_is_put_back(
@@ -93,10 +96,10 @@ def test_servers__an_edited_file_and_a_moved_alias_are_named_and_the_alias_is_pu
 
 def read_artifact_folder(shared: Shared, version: int) -> str:
     """Return where the bucket has the files of a version."""
-    uri = shared.registry.client.get_model_version(PRODUCT, str(version)).model_id
+    logged = shared.registry.client.get_model_version(PRODUCT, str(version)).source.removeprefix("models:/")
     keys = open_store("s3://mlflow").list_keys("")
-    (found,) = {key.split("/MLmodel")[0] for key in keys if f"/{uri}/" in key and key.endswith("/MLmodel")}
-    return found
+    (found,) = [key for key in keys if f"/{logged}/" in key and key.endswith("/MLmodel")]
+    return found.removesuffix("/MLmodel")
 
 
 @pytest.fixture(scope="module")
