@@ -15,7 +15,7 @@ COPY requirements-runtime.lock build/wheel[s] /inputs/
 # Where builds of torch for the target are; empty for what PyPI has, which is CUDA's.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ARG PIP_INDEX_URL
-# Removed is what never runs: tests, and what building against a library needs.
+# Removed is what never runs: tests, and what building against a library needs. Byte code stays: a task starts twice as fast.
 RUN set -eu; cd /inputs; \
   if ls ./*.whl > /dev/null 2>&1; then set -- --no-index --find-links .; \
   elif [ -n "$TORCH_INDEX" ]; then set -- --extra-index-url "$TORCH_INDEX"; else set --; fi; \
@@ -26,7 +26,8 @@ RUN set -eu; cd /inputs; \
   rm -rf torch/test torch/include torch/share pyarrow/include; \
   find torch/bin -type f ! -name torch_shm_manager -delete; \
   find . -type d -name tests -prune -exec rm -rf {} +; \
-  find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \) -delete
+  find . -type f \( -name '*.a' -o -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' \) -delete; \
+  /build/bin/python -m compileall -q -j 0 -x '/torch/testing/_internal/' --invalidation-mode unchecked-hash .
 
 # The project alone: all that an edit of the code sends to a registry.
 FROM dependencies AS project
@@ -38,7 +39,8 @@ RUN set -eu; if ls /inputs/*.whl > /dev/null 2>&1; then export PIP_NO_INDEX=1 PI
   pip() { /build/bin/pip --quiet --disable-pip-version-check "$@"; }; \
   pip wheel --no-deps --wheel-dir /dist .; \
   pip --python /opt/venv install --no-deps --no-index --no-compile --prefix /staged /dist/*.whl; \
-  rm -f /staged/bin/tumor-cascade-pipeline
+  rm -f /staged/bin/tumor-cascade-pipeline; \
+  /build/bin/python -m compileall -q --invalidation-mode unchecked-hash /staged
 
 FROM base AS cpu
 COPY --from=dependencies /opt/venv /opt/venv

@@ -6,6 +6,7 @@ import click
 
 from pipelines.compile_command import compile_command
 from pipelines.engine_commands import ENGINE_COMMANDS
+from pipelines.run_command import run
 from pipelines.submit_command import submit
 from tumor_cascade import __version__
 from tumor_cascade.cli import ErrorGroup
@@ -17,7 +18,7 @@ def main() -> None:
     """Kubeflow pipelines of the tumor cascade. Research use only."""
 
 
-for _command in (compile_command, submit, *ENGINE_COMMANDS):
+for _command in (compile_command, run, submit, *ENGINE_COMMANDS):
     main.add_command(_command)
 
 

@@ -30,7 +30,8 @@ from tumor_cascade.settings import get_port
 
 START_TIMEOUT_S, STOP_TIMEOUT_S, QUESTION_TIMEOUT_S = 180.0, 30.0, 3.0
 LOOPBACK, REGION = "127.0.0.1", "us-east-1"
-MLFLOW_BUCKET, LEDGER_BUCKET = "mlflow", "ledger"
+MLFLOW_BUCKET, LEDGER_BUCKET, PIPELINES_BUCKET = "mlflow", "ledger", "pipelines"
+BUCKETS = (MLFLOW_BUCKET, LEDGER_BUCKET, PIPELINES_BUCKET)
 STOP_SIGNALS = {"mlflow": signal.SIGTERM, "s3": signal.SIGTERM, "postgres": signal.SIGINT}  # in this order
 ENVIRONMENT_NAME = "environment"
 WEED_GRPC_OFFSET = 10_000  # of its admin part, which looks nowhere else
@@ -88,9 +89,8 @@ class Services:
             makers: tuple[Callable[[dict[str, str]], Daemon], ...] = (self._postgres, self._s3, self._mlflow)
             daemons = (make(keys) for make in makers)
             started = [daemon.name for daemon in daemons if start_daemon(daemon, self.processes_dir, timeout_s)]
-            write_secret(
-                self.folder / ENVIRONMENT_NAME, "".join(f"export {line}\n" for line in self._list_variables(keys))
-            )
+            lines = (f"export {name}={value}\n" for name, value in self.read_variables().items())
+            write_secret(self.folder / ENVIRONMENT_NAME, "".join(lines))
         return started
 
     def down(self) -> list[str]:
@@ -126,13 +126,13 @@ class Services:
             lines += [f". {environment}   # the same, and the S3 server with its keys"]
         return lines
 
-    def _list_variables(self, keys: dict[str, str]) -> list[str]:
+    def read_variables(self) -> dict[str, str]:
         """Return the variables with which clients find the servers."""
-        return [
-            f"MLFLOW_TRACKING_URI={self.tracking_uri}",
-            f"TUMOR_CASCADE_LEDGER=s3://{LEDGER_BUCKET}/tumor-cascade",
-            *(f"{name}={value}" for name, value in self._s3_environment(keys).items()),
-        ]
+        return {
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "TUMOR_CASCADE_LEDGER": f"s3://{LEDGER_BUCKET}/tumor-cascade",
+            **self._s3_environment(read_keys(self.folder / "keys.json")),
+        }
 
     def _s3_environment(self, keys: dict[str, str]) -> dict[str, str]:
         return {
@@ -170,7 +170,7 @@ class Services:
         names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
         ports = {name: self.s3_port + number for number, name in enumerate([*names, "admin.port"])}
         off = ("webdav=false", "admin.ui=false", "s3.port.iceberg=0", "s3.port.lance=0", "master.telemetry=false")
-        options = (f"dir={data}", f"s3.config={self.folder / 's3.json'}", f"bucket={MLFLOW_BUCKET},{LEDGER_BUCKET}")
+        options = (f"dir={data}", f"s3.config={self.folder / 's3.json'}", f"bucket={','.join(BUCKETS)}")
         command = [find_weed(), "-logtostderr=true", "mini", f"-ip={self.host}", f"-ip.bind={self.host}"]
         command += [f"-{option}" for option in (*off, *options, *(f"{name}={port}" for name, port in ports.items()))]
         used = [*ports.values(), ports["admin.port"] + WEED_GRPC_OFFSET]
