@@ -19,7 +19,7 @@ wheels=build/wheels
 docker info > /dev/null 2>&1 || { echo "image.sh: no Docker engine answers; start one: dockerd &" >&2; exit 1; }
 
 download() { # ARGUMENTS of pip download
-  local options=(--quiet --disable-pip-version-check --dest "$wheels.new" --only-binary :all: --python-version "$python")
+  local options=(--quiet --quiet --disable-pip-version-check --dest "$wheels.new" --only-binary :all: --python-version "$python")
   # pip goes on without this index where it is out of reach.
   [[ $target == gpu ]] || options+=(--extra-index-url https://download.pytorch.org/whl/cpu --retries 0 --timeout 15)
   python3 -m pip download "${options[@]}" "$@"

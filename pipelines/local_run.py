@@ -1,4 +1,4 @@
-"""`train_cascade` on this machine: its compiled components in confined containers, beside real MLflow and S3 servers."""
+"""`train_cascade` on this machine: its compiled components in confined containers, real MLflow and S3 beside them."""
 
 import json
 import os

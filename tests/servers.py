@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
+from needs import miss
 from tumor_cascade.registry.daemons import ServiceError
 from tumor_cascade.registry.postgres import find_postgres
 from tumor_cascade.registry.services import ENVIRONMENT_NAME, Services, answers, find_weed
@@ -79,7 +78,7 @@ def make_services_dir() -> Iterator[Path]:
         try:
             find()
         except ServiceError as error:
-            pytest.skip(str(error))
+            miss(str(error))
     with tempfile.TemporaryDirectory(prefix="services-") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder) / "services"

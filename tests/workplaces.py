@@ -26,9 +26,10 @@ class Workplace:
     folder: Path
     variables: Mapping[str, str] = field(default_factory=dict)
 
-    def run(self, *command: str, is_failure_expected: bool = False) -> str:
-        """Run a command in the folder; return all that it printed."""
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of its commands."""
+        return {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder / "src"),
@@ -39,10 +40,13 @@ class Workplace:
                 f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
             },
         }
+
+    def run(self, *command: str, is_failure_expected: bool = False) -> str:
+        """Run a command in the folder; return all that it printed."""
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

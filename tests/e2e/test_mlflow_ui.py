@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from champions import Champion
+from needs import miss
 from servers import TrackingServer
 from tumor_cascade.registry.client import connect
 from tumor_cascade.registry.versions import PRODUCT
@@ -81,7 +82,7 @@ def experiment_id(client: MlflowClient) -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH; on Debian: apt-get install chromium")
+        miss("no chromium on the PATH; on Debian: apt-get install chromium")
     OUTPUT.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, FilePayload, Page, Route, expect, sync_
 
 from archives import make_image
 from cascade_servers import PredictionServer
+from needs import miss
 from slice_requests import encode_slice
 from workplaces import ROOT
 
@@ -26,7 +27,7 @@ SIZE = {"width": 1280, "height": 900}
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine; apt install chromium")
+        miss("no chromium on the PATH; on Debian: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
