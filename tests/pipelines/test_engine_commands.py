@@ -1,6 +1,5 @@
 """The manifests as files. UPDATE_GOLDEN=1 writes deploy/kserve and deploy/trainer again."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,20 +7,12 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.cli import main
+from pipelines.golden import IMAGE, REFERENCE
 from tumor_cascade.configuration import configure
 from tumor_cascade.registry.client import connect
 from workplaces import ROOT
 
-IMAGE = f"registry.example.org/tumor-cascade@sha256:{'0' * 64}"
 CONTENT_ID = "c0ffee" + 58 * "0"
-REFERENCE = {
-    "store": "s3://tumor-cascade/data",
-    "layout": "dvc-md5",
-    "directory": 32 * "1",
-    "num_files": 110,
-    "num_bytes": 770_000_000,
-    "manifest": {"md5": 32 * "2", "sha256": 64 * "3"},
-}
 
 
 def write(folder: Path, *arguments: str) -> tuple[str, str]:
@@ -54,7 +45,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_trainjob__of_the_honest_recipe_on_two_nodes(tmp_path: Path) -> None:
     configure("honest", tmp_path / "params.yaml")
-    (tmp_path / "data.json").write_text(json.dumps(REFERENCE))
+    (tmp_path / "data.json").write_text(REFERENCE.model_dump_json())
     inputs = ("--params", str(tmp_path / "params.yaml"), "--reference", str(tmp_path / "data.json"))
     text, _ = write(tmp_path, "trainjob", "train_segmenter", "--fold", "0", *inputs)
     require_golden(text, "trainer/train_segmenter.yaml")

@@ -4,14 +4,13 @@ from typing import Any
 
 import pytest
 
+from pipelines.golden import IMAGE
 from pipelines.inference_service import render_inference_service
 from pipelines.placement import read_placement
 from published_models import KSERVE, find_kserve_faults, install_apart
 from tumor_cascade.cli import main
 from tumor_cascade.serving.app import build_app
 from tumor_cascade.serving.service import Service
-
-IMAGE = f"registry.example.org/tumor-cascade@sha256:{'0' * 64}"
 
 
 @pytest.fixture(scope="module")

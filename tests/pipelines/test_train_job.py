@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.golden import IMAGE
 from pipelines.placement import Placement, read_placement
 from pipelines.plan import Plan, RawData, build_plan
 from pipelines.pods import WORK_DIR
@@ -19,7 +20,6 @@ from tumor_cascade.configuration import configure
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.storage import hash_file
 
-IMAGE = f"registry.example.org/tumor-cascade@sha256:{'0' * 64}"
 SETTINGS = (
     "ingest_data.phantom.num_patients=8",
     "ingest_data.phantom.num_slices=8",
