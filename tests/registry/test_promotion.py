@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,17 @@ def test_promote__the_same_question_twice_is_one_entry_and_one_version(shared: S
 def test_promote__the_model_card_is_the_description(shared: Shared, offer: Promoter) -> None:
     offer("a", "promote")
     assert shared.registry.list_versions(PRODUCT)[0].description == "# A card\n"
+
+
+def test_promote__a_judgement_without_scores_leaves_the_card_of_the_one_before(
+    shared: Shared, offer: Promoter, workplace: Path
+) -> None:
+    for name in ("a", "b"):
+        offer(name, "promote")
+    roll_back(shared.registry, shared.store, why="b is slow")
+    unscored = replace(judge_as("refuse", card="# Not scored\n"), data=None)
+    promote(shared.registry, shared.store, workplace / "candidates/b", POLICY, lambda *_: unscored)
+    assert shared.registry.list_versions(PRODUCT)[1].description == "# A card\n"
 
 
 def test_promote__other_bytes_of_a_known_content_are_refused(shared: Shared, offer: Promoter, workplace: Path) -> None:

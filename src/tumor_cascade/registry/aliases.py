@@ -108,7 +108,11 @@ def draw_version(registry: ModelRegistry, store: ObjectStore, chain: Chain, one:
 
 
 def read_card(store: ObjectStore, chain: Chain, ref: VersionRef) -> str:
-    """Return the model card of a version's last judgement, as long as a description may be; without one, nothing."""
-    judged = [entry.evidence for entry in chain.entries if entry.to == ref and entry.evidence]
-    page = read_evidence(store, judged[-1], CARD_NAME) if judged else None
+    """Return a version's model card, as long as a description may be: of the last judgement that scored it if any did.
+
+    Without a judgement there is none, and the text is empty.
+    """
+    judged = [entry for entry in chain.entries if entry.to == ref and entry.evidence]
+    told = [entry for entry in judged if entry.data] or judged
+    page = read_evidence(store, str(told[-1].evidence), CARD_NAME) if told else None
     return (page or b"").decode()[:MAX_DESCRIPTION]
