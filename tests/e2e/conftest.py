@@ -8,6 +8,7 @@ import pytest
 from candidates import write_candidate
 from cascade_servers import PredictionServer, serve_cascade
 from champions import Champion, promote_smoke
+from object_server import serve_objects
 from workplaces import Workplace, make_workplace
 
 
@@ -28,6 +29,13 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     workplace.run("git", "add", "dvc.lock")
     workplace.run("git", "commit", "--quiet", "--message", "A run")
     return workplace
+
+
+@pytest.fixture(scope="session")
+def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real S3 server with one bucket."""
+    with serve_objects(tmp_path_factory.mktemp("seaweedfs")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,14 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from object_server import BUCKET, CREDENTIALS, find_ports, serve_objects
+from object_server import BUCKET, CREDENTIALS, find_ports
 from workplaces import Workplace
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def endpoint_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve_objects(tmp_path_factory.mktemp("seaweedfs")) as url:
-        yield url
 
 
 def test_remote__push_to_s3_clone_pull_and_nothing_runs(
