@@ -1,9 +1,8 @@
-"""`train_cascade` on this machine: its compiled components in confined containers, real MLflow and S3 beside them."""
+"""A pipeline on this machine: its compiled components in confined containers, real MLflow and S3 beside them."""
 
 import json
 import os
 import secrets
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from pipelines.engine import confine, connect_engine, find_image, make_run_folde
 from pipelines.placement import CACHE_VARIABLE, Placement, Retries
 from pipelines.plan import Plan
 from pipelines.task_watch import Attempt, TaskWatch, format_attempts
-from tumor_cascade.errors import ParamsError, TumorCascadeError
+from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.registry.services import PIPELINES_BUCKET, Services
 
 RETRIES = Retries(number=1, backoff_s=1, factor=1.0, max_backoff_s=1)  # nobody waits for a node here
-PIPELINE = "train_cascade"
 
 
 class LocalRunError(TumorCascadeError):
@@ -31,25 +29,27 @@ class LocalRun:
     """What a run on this machine needs besides its plan.
 
     Attributes:
+        pipeline: Its name in the catalog.
         root: Folder of all runs' outputs.
         services_dir: Of the servers' data.
         memory: Limit of each container.
     """
 
+    pipeline: str
     root: Path
     services_dir: Path
     memory: str
 
 
-def run_locally(run: LocalRun, plan: Plan) -> list[Attempt]:
-    """Run the pipeline, one task after the other, and print what each one took.
+def run_locally(run: LocalRun, plan: Plan) -> Path:
+    """Run a pipeline, one task after the other, and print what each one took.
 
     Args:
         run: Where, and how much of this machine.
         plan: With the `name:tag` of an image that the engine has.
 
     Returns:
-        The containers that ran, in order.
+        Folder of the outputs, one folder per task in it.
 
     Raises:
         TumorCascadeError: There is no engine, image or server, or a task failed.
@@ -63,8 +63,7 @@ def run_locally(run: LocalRun, plan: Plan) -> list[Attempt]:
     click.echo("\n".join(services.describe()))
     root, run_id = make_run_folder(run.root), secrets.token_hex(6)
     variables = {**choose_variables(root, digest), **services.read_variables()}
-    pipeline = build_pipeline(PIPELINE, replace(plan, placement=hurry(plan.placement)))
-    check_folders(pipeline.pipeline_spec)
+    pipeline = build_pipeline(run.pipeline, replace(plan, placement=hurry(plan.placement)))
     watch = TaskWatch(client, run_id)
     local.init(local.DockerRunner(**confine(run.memory, variables, run_id)), pipeline_root=str(root))
     try:
@@ -77,7 +76,7 @@ def run_locally(run: LocalRun, plan: Plan) -> list[Attempt]:
         click.echo("\n".join(format_attempts(attempts)))
         client.close()
     check_attempts(attempts, len(pipeline.pipeline_spec.root.dag.tasks))
-    return attempts
+    return max(root.glob(f"{run.pipeline.replace('_', '-')}-*"))  # named after the time of its start
 
 
 def choose_variables(root: Path, digest: str) -> dict[str, str]:
@@ -97,20 +96,6 @@ def hurry(placement: Placement) -> Placement:
     return placement.model_copy(update={"kinds": kinds})
 
 
-def check_folders(specification: Any) -> None:
-    """Refuse a pipeline in which two tasks are the same component, as two folds are.
-
-    Raises:
-        ParamsError: Naming them.
-    """
-    components = Counter(task.component_ref.name for task in specification.root.dag.tasks.values())
-    if shared := [name.removeprefix("comp-") for name, number in components.items() if number > 1]:
-        raise ParamsError(
-            f"{', '.join(shared)} run more than once, and Kubeflow's local runner would write their outputs to one "
-            "folder; name one fold with --set assemble_cascade.folds=[0], or run all on a cluster."
-        )
-
-
 def check_attempts(attempts: list[Attempt], num_tasks: int) -> None:
     """Refuse a run whose containers did not all end well, whatever the runner thinks.
 
@@ -125,7 +110,7 @@ def check_attempts(attempts: list[Attempt], num_tasks: int) -> None:
         raise LocalRunError(f"{len(last)} of {num_tasks} tasks have run; run it again.")
 
 
-def read_decision(root: Path) -> dict[str, Any] | None:
-    """Return the newest promotion decision under a root, or None."""
-    found = sorted(root.glob("*/promote-cascade/decision/decision.json"), key=lambda path: path.stat().st_mtime)
-    return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
+def read_decision(folder: Path) -> dict[str, Any] | None:
+    """Return the decision on the product of a run, or None where none was asked for."""
+    path = folder / "promote-cascade" / "decision" / "decision.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -9,12 +9,15 @@ from pipelines.placement import read_placement
 from pipelines.plan import build_plan
 from tumor_cascade.registry_commands import SETTINGS
 
+LOCAL = ("train_cascade", "cross_validate")
+
 
 @click.command(
     epilog=f"{SETTINGS} Threads: OMP_NUM_THREADS, TUMOR_CASCADE_NUM_THREADS.",
-    short_help="Run train_cascade in containers on this machine.",
+    short_help="Run a pipeline in containers on this machine.",
 )
 @click.option("--local", is_flag=True, required=True, expose_value=False, help="Here; on a cluster: submit.")
+@click.option("--pipeline", "name", type=click.Choice(LOCAL), default=LOCAL[0], show_default=True)
 @click.option("--image", default="tumor-cascade:cpu", show_default=True, help="name:tag, as `make image` builds it.")
 @click.option("--reference", type=PATH, help="Data that DVC has versioned: a file of `tumor-cascade data reference`.")
 @click.option("--raw", default="", help="Raw data in the S3 server: s3://bucket/key-or-prefix.")
@@ -24,6 +27,7 @@ from tumor_cascade.registry_commands import SETTINGS
 @click.option("--services", type=PATH, default="services", show_default=True, help="Folder of the servers' data.")
 @click.option("--memory", default="6g", show_default=True, help="Limit of each container.")
 def run(
+    name: str,
     image: str,
     reference: Path | None,
     raw: str,
@@ -33,7 +37,7 @@ def run(
     services: Path,
     memory: str,
 ) -> None:
-    """Run train_cascade on this machine's Docker engine, task after task.
+    """Run a pipeline on this machine's Docker engine, task after task.
 
     MLflow on PostgreSQL and an S3 server are started on the gateway of an internal Docker network and go on afterwards
     (`tumor-cascade services down` stops them). Containers run without any privilege over a root file system that they
@@ -42,8 +46,8 @@ def run(
     from pipelines.local_run import LocalRun, read_decision, run_locally
 
     plan = build_plan(image, params_path, overrides, choose_data(None, reference, raw), read_placement())
-    run_locally(LocalRun(root, services, memory), plan)
-    decision = read_decision(root.absolute())
+    folder = run_locally(LocalRun(name, root, services, memory), plan)
+    decision = read_decision(folder)
     if decision is not None:
         click.secho(f"{decision['verdict']}: {decision['sentence']}", bold=True)
-    click.echo(f"Outputs: {root}")
+    click.echo(f"Outputs: {folder}")

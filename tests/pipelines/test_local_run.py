@@ -6,15 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipelines.catalog import build_pipeline
 from pipelines.cli import main
 from pipelines.engine import confine
-from pipelines.local_run import LocalRunError, check_attempts, check_folders, hurry, read_decision
+from pipelines.local_run import LocalRunError, check_attempts, hurry, read_decision
 from pipelines.placement import read_placement
-from pipelines.plan import RawData, build_plan
 from pipelines.task_watch import Attempt
 from tumor_cascade.configuration import configure
-from tumor_cascade.errors import ParamsError
 
 DONE = [Attempt("ingest_data", "a", 0.0, 1.0, 0), Attempt("split_data", "b", 1.0, 2.0, 0)]
 
@@ -36,19 +33,6 @@ def test_check_attempts__refused(attempts: list[Attempt], message: str) -> None:
         check_attempts(attempts, num_tasks=2)
 
 
-def test_check_folders__two_folds_would_share_one(tmp_path: Path) -> None:
-    configure("smoke", tmp_path / "params.yaml")
-
-    def build(folds: str) -> object:
-        settings = (f"assemble_cascade.folds={folds}",)
-        plan = build_plan("image:tag", tmp_path / "params.yaml", settings, RawData(), read_placement())
-        return build_pipeline("train_cascade", plan).pipeline_spec
-
-    check_folders(build("[1]"))
-    with pytest.raises(ParamsError, match=r"train-classifier, train-segmenter run more than once.*folds=\[0\]"):
-        check_folders(build("[0,1]"))
-
-
 def test_hurry__all_kinds_are_tried_twice_at_once() -> None:
     placement = hurry(read_placement())
     assert {(kind.retries.number, kind.retries.backoff_s) for kind in placement.kinds.values()} == {(1, 1)}
@@ -65,14 +49,12 @@ def test_confine__no_privilege_and_nowhere_to_write(monkeypatch: pytest.MonkeyPa
     assert not given["user"].startswith("0:")
 
 
-def test_read_decision__of_the_newest_run(tmp_path: Path) -> None:
+def test_read_decision__or_none(tmp_path: Path) -> None:
     assert read_decision(tmp_path) is None
-    for number, verdict in enumerate(("abstain", "promote")):
-        path = tmp_path / f"train-cascade-{number}" / "promote-cascade" / "decision" / "decision.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"verdict": verdict}))
-        os.utime(path, (number, number))
-    assert read_decision(tmp_path) == {"verdict": "promote"}
+    path = tmp_path / "promote-cascade" / "decision" / "decision.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"verdict": "abstain"}))
+    assert read_decision(tmp_path) == {"verdict": "abstain"}
 
 
 def test_run__no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
