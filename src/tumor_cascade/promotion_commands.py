@@ -169,7 +169,7 @@ def audit() -> None:
     shared = open_registry()
     findings = audit_registry(shared.registry, shared.store)
     if findings:
-        raise DataError(findings, f"{len(findings)} differences:")
+        raise DataError(findings, "the audit has found:")
     click.echo("No differences: ledger, aliases, tags and files agree.")
 
 
