@@ -41,6 +41,19 @@ def test_start_daemon__twice_is_once_and_stop_ends_it(daemon: Daemon, tmp_path: 
     assert not stop_daemon("web", daemon.stop_signal, tmp_path, 10)
 
 
+def test_start_daemon__runs_on_another_address(daemon: Daemon, tmp_path: Path) -> None:
+    start_daemon(daemon, tmp_path, 30)
+    with pytest.raises(ServiceError, match=r"web listens on 127\.0\.0\.1 and is wanted on 127\.0\.0\.2; stop it first"):
+        start_daemon(replace(daemon, host="127.0.0.2"), tmp_path, 30)
+
+
+def test_start_daemon__no_address_of_this_machine(daemon: Daemon, tmp_path: Path) -> None:
+    with pytest.raises(
+        ServiceError, match=r"web: 192\.0\.2\.1 is no address of this machine"
+    ):  # of documentation alone
+        start_daemon(replace(daemon, host="192.0.2.1"), tmp_path, 30)
+
+
 def test_start_daemon__ended_at_once_shows_the_end_of_its_log(daemon: Daemon, tmp_path: Path) -> None:
     broken = replace(daemon, command=[sys.executable, "-c", "raise SystemExit('no such database')"])
     with pytest.raises(ServiceError, match=r"web ended at once; the end of .*web\.log:\n  no such database"):

@@ -63,13 +63,16 @@ def start_daemon(daemon: Daemon, folder: Path, timeout_s: float) -> bool:
         Whether it was started; False where it ran already.
 
     Raises:
-        ServiceError: A port is taken, the server ended, or it was not ready in time. One that was started is stopped.
+        ServiceError: A port is taken, it runs on another address, the server ended, or it was not ready in time. One that
+            was started is stopped.
     """
     process = find_process(daemon.name, folder)
     is_new = process is None
     if process is None:
         check_ports(daemon)
         process = _spawn(daemon, folder)
+    else:
+        check_host(daemon, folder)
     deadline = time.monotonic() + timeout_s
     while not daemon.is_ready():
         has_ended = not is_alive(process)
@@ -98,7 +101,7 @@ def _spawn(daemon: Daemon, folder: Path) -> psutil.Process:
             **account,  # type: ignore[call-overload]
         )
     process = psutil.Process(started.pid)
-    record = {"pid": process.pid, "started": process.create_time(), "ports": daemon.ports}
+    record = {"pid": process.pid, "started": process.create_time(), "ports": daemon.ports, "host": daemon.host}
     write_json(_record_path(daemon.name, folder), record)
     return process
 
@@ -158,6 +161,21 @@ def check_ports(daemon: Daemon) -> None:
         raise ServiceError(
             f"{daemon.name}: port {', '.join(taken)} on {daemon.host} is taken; stop what uses it, or choose another "
             "(`tumor-cascade services --help` names the settings)."
+        )
+
+
+def check_host(daemon: Daemon, folder: Path) -> None:
+    """Refuse a server that runs on another address than it is wanted on.
+
+    Raises:
+        ServiceError: Naming both.
+    """
+    record = json.loads(_record_path(daemon.name, folder).read_text(encoding="utf-8"))
+    host = record.get("host", daemon.host)
+    if host != daemon.host:
+        raise ServiceError(
+            f"{daemon.name} listens on {host} and is wanted on {daemon.host}; stop it first: tumor-cascade services "
+            f"down --data {folder.parent}. Its data stay."
         )
 
 
