@@ -11,96 +11,70 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from archives import encode, image_path, make_archive, make_image, make_patient_id
 from cascade_servers import PredictionServer
 from hostile import Attack, find_leaks, list_attacks, list_random_attacks, send_attack
+from predicted import Volume, read_volume, require_equal
 from slice_requests import PARQUET_TYPE, TIMEOUT_S, make_body, make_row, make_volume, send, to_text
-from tumor_cascade.prediction import LINES_NAME, predict
+from tumor_cascade.models.cascade import Cascade
+from tumor_cascade.prediction import predict
 from tumor_cascade.product import load_cascade
-from tumor_cascade.serving.client import Answer, Client
+from tumor_cascade.serving.client import Client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 NUM_HOSTILE, NUM_AT_A_TIME, MIN_GOOD = 1000, 4, 20
 NUM_PLACES, MAX_BODY_BYTES = 8, 16 * 2**20  # of `tumor-cascade serve`, unless told otherwise
 NUM_SLICES = 4
-THRESHOLD_TOLERANCE = 1e-4
 MAX_GROWTH_MB, MAX_LARGE_GROWTH_MB = 600, 1500
 PATIENT = make_patient_id(0)
 
 
 @pytest.fixture(scope="module")
-def predicted(served_cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """Slices as files, and what `tumor-cascade predict` says of each, by file name."""
+def cascade(served_cascade: Path) -> Cascade:
+    return load_cascade(served_cascade)
+
+
+@pytest.fixture(scope="module")
+def volumes(served_cascade: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Volume]:
+    """A patient's slices and three lone ones, and what `tumor-cascade predict` says of each."""
     folder, out = tmp_path_factory.mktemp("slices"), tmp_path_factory.mktemp("predicted") / "out"
     make_archive(folder, num_patients=1, num_slices=NUM_SLICES, size_px=48)
-    for seed in range(3):
-        (folder / f"lone-{seed}.png").write_bytes(encode(make_image(seed, 40), "PNG"))
+    lone = [folder / f"lone-{seed}.png" for seed in range(3)]
+    for seed, path in enumerate(lone):
+        path.write_bytes(encode(make_image(seed, 40), "PNG"))
     predict(folder, served_cascade, out, is_overwrite=False)
-    lines = [json.loads(line) for line in (out / LINES_NAME).read_text().splitlines()]
-    masks = {line["source_name"]: np.asarray(Image.open(out / line["mask"])) > 0 for line in lines if line["mask"]}
-    return folder, {name: {**line, "mask": masks[name]} for line in lines if (name := line["source_name"]) in masks}
-
-
-def require_equal(
-    answers: list[Answer], names: list[str], predicted: Any, served_cascade: Path, images: np.ndarray
-) -> None:
-    """Compare answers with the lines of `predict`; pixels close to the threshold may differ."""
-    product = load_cascade(served_cascade)
-    sure = product.predict_volume(images, is_every_slice_segmented=True).mask_probabilities
-    assert sure is not None
-    is_sure = np.abs(sure - product.settings.mask_threshold) > THRESHOLD_TOLERANCE
-    assert is_sure.mean() > 0.9
-    for position, (answer, name) in enumerate(zip(answers, names, strict=True)):
-        line = predicted[1][name]
-        assert answer.probability == pytest.approx(line["probability"], abs=1e-5)
-        assert answer.uncertainty == pytest.approx(line["uncertainty"], abs=1e-4)
-        assert (answer.is_positive, answer.has_context) == (line["is_positive"], line["has_context"])
-        assert answer.content_id == line["content_id"]
-        assert answer.mask is not None
-        differs = (answer.mask != line["mask"]) & is_sure[position]
-        assert not differs.any()
-
-
-def read_volume(folder: Path) -> tuple[list[Path], np.ndarray]:
-    paths = [image_path(folder, PATIENT, number) for number in range(1, NUM_SLICES + 1)]
-    return paths, np.stack([np.asarray(Image.open(path)).transpose(2, 0, 1) for path in paths])
+    patient = [image_path(folder, PATIENT, number) for number in range(1, NUM_SLICES + 1)]
+    return [read_volume(out, paths) for paths in (patient, *([path] for path in lone))]
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "NPY"])
 def test_serve__a_volume_is_answered_as_by_predict(
-    prediction_server: PredictionServer, served_cascade: Path, predicted: Any, kind: str
+    prediction_server: PredictionServer, cascade: Cascade, volumes: list[Volume], kind: str
 ) -> None:
-    paths, images = read_volume(predicted[0])
     files: dict[str, list[Any]] = {
-        "TIFF": list(paths),
-        "PNG": [encode(image.transpose(1, 2, 0), "PNG") for image in images],
-        "NPY": list(images),
+        "TIFF": list(volumes[0].paths),
+        "PNG": [encode(image.transpose(1, 2, 0), "PNG") for image in volumes[0].images],
+        "NPY": list(volumes[0].images),
     }
-    answers = Client(prediction_server.url).predict(files[kind], is_volume=True)
-    require_equal(answers, [path.name for path in paths], predicted, served_cascade, images)
+    require_equal(Client(prediction_server.url).predict(files[kind], is_volume=True), volumes[0], cascade)
 
 
 def test_serve__lone_slices_are_answered_as_by_predict(
-    prediction_server: PredictionServer, served_cascade: Path, predicted: Any
+    prediction_server: PredictionServer, cascade: Cascade, volumes: list[Volume]
 ) -> None:
-    paths = sorted(predicted[0].glob("lone-*.png"))
-    answers = Client(prediction_server.url).predict(paths)
-    assert [answer.id for answer in answers] == [path.name for path in paths]
-    for path, answer in zip(paths, answers, strict=True):
-        image = np.asarray(Image.open(path)).transpose(2, 0, 1)
-        require_equal([answer], [path.name], predicted, served_cascade, image[None])
+    lone = volumes[1:]
+    answers = Client(prediction_server.url).predict([volume.paths[0] for volume in lone])
+    assert [answer.id for answer in answers] == ["lone-0.png", "lone-1.png", "lone-2.png"]
+    for volume, answer in zip(lone, answers, strict=True):
+        require_equal([answer], volume, cascade)
 
 
-def test_serve__parquet_is_answered_as_json(
-    prediction_server: PredictionServer, served_cascade: Path, predicted: Any
-) -> None:
-    paths, _ = read_volume(predicted[0])
+def test_serve__parquet_is_answered_as_json(prediction_server: PredictionServer, volumes: list[Volume]) -> None:
     rows = [
         {"image": to_text(path.read_bytes()), "volume_id": PATIENT, "slice_index": index}
-        for index, path in enumerate(paths)
+        for index, path in enumerate(volumes[0].paths)
     ]
     as_parquet = send(prediction_server.url, pd.DataFrame(rows).to_parquet(), PARQUET_TYPE)
     assert as_parquet.json == send(prediction_server.url, make_body(rows)).json

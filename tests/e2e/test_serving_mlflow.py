@@ -1,24 +1,23 @@
-"""`mlflow models serve` of a promoted champion: right answers, and what it says to hostile requests.
+"""The champion of real servers behind `mlflow models serve` and `tumor-cascade serve`: what `predict` says of it.
 
-The second half writes the table of docs/serving.md; UPDATE_SERVING=1 writes it again.
+The last test writes the table of docs/serving.md, what both say to hostile requests; UPDATE_SERVING=1 writes it again.
 """
 
-import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from candidates import judge_as, write_candidate
 from cascade_servers import PredictionServer, run_server, serve_with_mlflow
+from champions import NEW_PATIENTS, Champion
 from hostile import Attack, find_leaks, list_attacks, send_attack
-from slice_requests import PARQUET_TYPE, Reply, make_body, make_row, make_volume, send
-from tumor_cascade.registry.entries import PolicyRef
-from tumor_cascade.registry.promotion import promote
-from tumor_cascade.registry.shared import open_shared
+from predicted import Volume, read_volume, require_equal
+from slice_requests import PARQUET_TYPE, Reply, encode_slice, make_body, make_row, send, to_text
+from tumor_cascade.models.cascade import Cascade
+from tumor_cascade.product import load_cascade
+from tumor_cascade.serving.client import Client, read_answer
 from workplaces import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -30,53 +29,88 @@ MEGABYTE = 2**20
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """A folder with a registry that has a champion, and its URI."""
-    folder = tmp_path_factory.mktemp("registry")
-    cascade = write_candidate(folder / "cascade", "served", gate_threshold=0.0, has_neighbor_slices=True)
-    uri = f"sqlite:///{folder}/mlflow.db"
-    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
-        for name in [name for name in os.environ if name.startswith(("MLFLOW_RUN", "MLFLOW_EXPERIMENT"))]:
-            patch.delenv(name)
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        shared = open_shared()
-        policy = PolicyRef(name="paper", sha256="4" * 64)
-        promote(shared.registry, shared.store, cascade, policy, lambda *_: judge_as("promote"))
-    yield folder, uri
-
-
-@pytest.fixture(scope="module")
-def ours(registry: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
+def ours(promoted: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
     arguments = ["-m", "tumor_cascade.cli", "serve", "--model", CHAMPION, "--port", "{port}"]
-    with run_server(tmp_path_factory.mktemp("ours"), arguments, "/readyz", MLFLOW_TRACKING_URI=registry[1]) as server:
+    with run_server(tmp_path_factory.mktemp("ours"), arguments, "/readyz", **promoted.environment) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def theirs(registry: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
-    with serve_with_mlflow(tmp_path_factory.mktemp("theirs"), CHAMPION, MLFLOW_TRACKING_URI=registry[1]) as server:
+def theirs(promoted: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
+    with serve_with_mlflow(tmp_path_factory.mktemp("theirs"), CHAMPION, **promoted.environment) as server:
         yield server
 
 
-def require_same(found: Reply, expected: Reply) -> None:
-    assert (found.status, expected.status) == (200, 200), (found.body[:500], expected.body[:500])
-    for one, other in zip(found.json["predictions"], expected.json["predictions"], strict=True):
-        numbers = {name: pytest.approx(other[name], abs=1e-5) for name in ("probability", "uncertainty")}
-        assert one == {**other, **numbers}
-        assert (one["status"], one["model_version"]) == ("ok", 1)
+@pytest.fixture(scope="module")
+def cascade(promoted: Champion) -> Cascade:
+    return load_cascade(promoted.workplace.folder / "artifacts/assemble_cascade/cascade")
+
+
+@pytest.fixture(scope="module")
+def volume(promoted: Champion) -> Volume:
+    """The first patient who was promoted on, in whom `predict` finds tumor."""
+    promoted.workplace.run("tumor-cascade", "predict", NEW_PATIENTS, "--model", CHAMPION, "--out", "predicted")
+    patients = sorted((promoted.workplace.folder / NEW_PATIENTS / "kaggle_3m").iterdir())
+    images = [[path for path in patient.glob("*.tif") if "_mask" not in path.name] for patient in patients]
+    in_order = [sorted(paths, key=lambda path: int(path.stem.rsplit("_", 1)[1])) for paths in images if paths]
+    found = (read_volume(promoted.workplace.folder / "predicted", paths) for paths in in_order)
+    return next(volume for volume in found if volume.masks.any())
+
+
+def make_rows(volume: Volume, kind: str) -> list[dict[str, Any]]:
+    """Return the rows of a volume as files of a kind."""
+    files = [encode_slice(image.transpose(1, 2, 0), kind) for image in volume.images]
+    return [{"image": to_text(data), "volume_id": "v", "slice_index": index} for index, data in enumerate(files)]
+
+
+def require_answered(reply: Reply, volume: Volume, cascade: Cascade, version: int) -> None:
+    """Require that a server says of a volume what `predict` says."""
+    assert reply.status == 200, reply.body[:500]
+    predictions = reply.json["predictions"]
+    assert {(row["status"], row["model_version"]) for row in predictions} == {("ok", version)}
+    answers = [read_answer(row) for row in predictions]
+    assert [answer.tumor_area_px for answer in answers] == [int(answer.mask.sum()) for answer in answers]  # type: ignore[union-attr]
+    require_equal(answers, volume, cascade)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "NPY"])
-def test_mlflow__answers_as_our_own_server(ours: PredictionServer, theirs: PredictionServer, kind: str) -> None:
-    body = make_body(make_volume(3, kind=kind), decision_threshold=0.3)
-    require_same(send(theirs.url, body), send(ours.url, body))
+@pytest.mark.parametrize("mask", ["rle", "png"])
+def test_serve__the_champion_answers_as_predict(
+    promoted: Champion,
+    ours: PredictionServer,
+    theirs: PredictionServer,
+    volume: Volume,
+    cascade: Cascade,
+    kind: str,
+    mask: str,
+) -> None:
+    body = make_body(make_rows(volume, kind), mask=mask)
+    for server in (ours, theirs):
+        require_answered(send(server.url, body), volume, cascade, promoted.version)
 
 
-def test_mlflow__answers_tables_as_json(theirs: PredictionServer) -> None:
-    rows = make_volume(3)
-    as_json, frame = send(theirs.url, make_body(rows)), pd.DataFrame(rows)
-    require_same(send(theirs.url, frame.to_parquet(), PARQUET_TYPE), as_json)
-    require_same(send(theirs.url, frame.to_csv(index=False).encode(), "text/csv"), as_json)
+def test_serve__the_champion_answers_tables_as_predict(
+    promoted: Champion, ours: PredictionServer, theirs: PredictionServer, volume: Volume, cascade: Cascade
+) -> None:
+    frame = pd.DataFrame(make_rows(volume, "PNG"))
+    tables = [(frame.to_parquet(), PARQUET_TYPE), (frame.to_csv(index=False).encode(), "text/csv")]
+    for server in (ours, theirs):
+        for body, content_type in tables:
+            require_answered(send(server.url, body, content_type), volume, cascade, promoted.version)
+
+
+def test_serve__the_client_asks_either_server(
+    ours: PredictionServer, theirs: PredictionServer, volume: Volume, cascade: Cascade
+) -> None:
+    for server in (ours, theirs):
+        require_equal(Client(server.url).predict(volume.paths, is_volume=True), volume, cascade)
+
+
+def test_serve__the_version_was_checked_against_the_ledger(ours: PredictionServer, theirs: PredictionServer) -> None:
+    for server in (ours, theirs):
+        log = server.log.read_text()
+        assert "ledger" not in log  # it would say that none was found
+        assert "Traceback" not in log
 
 
 def test_mlflow__a_bad_image_is_an_error_row_and_a_bad_request_a_400(theirs: PredictionServer) -> None:

@@ -28,7 +28,7 @@ async function encodeFile(file) {
 
 // Slices of one volume are read together; others stand for themselves.
 async function predict(slices, isVolume) {
-  find("viewer").hidden = true;
+  find("viewer").hidden = find("empty").hidden = true;
   say(slices.length === 1 ? "Looking at 1 slice …" : `Looking at ${slices.length} slices …`, "busy");
   const rows = slices.map((slice, index) => ({
     id: slice.name, image: slice.image, volume_id: isVolume ? "volume" : null, slice_index: isVolume ? index : null,
