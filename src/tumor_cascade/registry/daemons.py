@@ -63,8 +63,8 @@ def start_daemon(daemon: Daemon, folder: Path, timeout_s: float) -> bool:
         Whether it was started; False where it ran already.
 
     Raises:
-        ServiceError: A port is taken, it runs on another address, the server ended, or it was not ready in time. One that
-            was started is stopped.
+        ServiceError: A port is taken, it runs on another address, the server ended, or it was not ready in time. One
+            that was started is stopped.
     """
     process = find_process(daemon.name, folder)
     is_new = process is None
