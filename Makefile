@@ -68,11 +68,17 @@ spark: setup | $(SPARK) ## Score IMAGES, a folder of patients, with the champion
 	  python deploy/spark/score_patients.py --images "$(IMAGES)" --out "$(OUT)"
 
 .PHONY: test
-test: setup ## Check style and types, then run all tests
-	@ruff check .
-	@ruff format --check .
-	@mypy
-	@pytest
+test: lint ## Check style and types, then run all tests, in two processes side by side
+	@echo "Tests run in two processes; each shows its lines when it has ended."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going e2e others
+
+.PHONY: e2e
+e2e: setup ## Run the tests of whole pipelines and servers
+	@pytest tests/e2e
+
+.PHONY: others
+others: setup ## Run all other tests
+	@pytest --ignore=tests/e2e
 
 .PHONY: lint
 lint: setup ## Check style and types
