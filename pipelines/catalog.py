@@ -18,6 +18,7 @@ PIPELINES: dict[str, Callable[[Plan], Any]] = {
     "cross_validate": build_cross_validate,
     "batch_predict": build_batch_predict,
 }
+INGESTING = ("train_cascade", "cross_validate")
 
 
 def build_pipeline(name: str, plan: Plan) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.catalog import PIPELINES, compile_pipeline
+from pipelines.catalog import INGESTING, PIPELINES, compile_pipeline
 from pipelines.placement import DEFAULT_PATH, read_placement
 from pipelines.plan import RawData, build_plan, is_pinned
 from tumor_cascade.data_reference import read_reference
@@ -45,7 +45,7 @@ def compile_command(
     if not is_pinned(image):
         click.secho(f"{image}: a tag can be moved; name the image by digest for a cluster.", err=True, fg="yellow")
     data = choose_data(rev, reference, raw)
-    plan = build_plan(image, params_path, overrides, data, read_placement(placement))
+    plan = build_plan(image, params_path, overrides, data, read_placement(placement), ingests=name in INGESTING)
     compile_pipeline(name, plan, out)
     click.echo(f"Written: {out}")
 

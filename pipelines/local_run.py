@@ -17,7 +17,7 @@ from pipelines.task_watch import Attempt, TaskWatch, format_attempts
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.registry.services import PIPELINES_BUCKET, Services
 
-RETRIES = Retries(number=1, backoff_s=1, factor=1.0, max_backoff_s=1)  # nobody waits for a node here
+RETRIES = Retries(number=1, backoff_s=1, factor=1.0, within_s=1)  # nobody waits for a node here
 
 
 class LocalRunError(TumorCascadeError):

@@ -83,12 +83,12 @@ class Toleration(Section):
 
 
 class Retries(Section):
-    """What is done after a failure, a preemption among them."""
+    """What is done after a failure, a node's shutdown among them."""
 
     number: Annotated[int, Field(ge=0, le=100)]
     backoff_s: Annotated[int, Field(ge=0, description="before the first retry")]
     factor: Annotated[float, Field(ge=1, description="of each further wait")]
-    max_backoff_s: Annotated[int, Field(ge=0)]
+    within_s: Annotated[int, Field(ge=0, description="since the first start; later failures are not tried again")]
 
 
 class Kind(Section):
@@ -103,7 +103,7 @@ class Kind(Section):
     node_affinity: list[NodeRule]
     tolerations: list[Toleration]
     shared_memory: Annotated[Bytes, Field(description="of /dev/shm")]
-    timeout_s: Seconds
+    timeout_s: Annotated[Seconds, Field(description="of an attempt")]
     retries: Retries
 
 
@@ -119,6 +119,19 @@ class Placement(Section):
     train_job: TrainJobPlacement
     serving: ServingPlacement
     kinds: dict[str, Kind]
+
+    @model_validator(mode="after")
+    def check_retries(self) -> "Placement":
+        """Refuse retries that end before a long attempt does: Argo counts the time of attempts in."""
+        faults = [
+            f"kinds.{name}.retries.within_s is {kind.retries.within_s} with a timeout_s of {kind.timeout_s}; must be "
+            "longer: it counts from the first start, and what fails after it is not tried again; raise it"
+            for name, kind in self.kinds.items()
+            if kind.retries.number and kind.retries.within_s <= kind.timeout_s
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
     @model_validator(mode="after")
     def check_kinds(self) -> "Placement":
@@ -149,7 +162,7 @@ class Placement(Section):
         set_volumes(task, self.data_cache, kind)
         kubernetes.set_timeout(task, kind.timeout_s)
         retries = kind.retries
-        task.set_retry(retries.number, f"{retries.backoff_s}s", retries.factor, f"{retries.max_backoff_s}s")
+        task.set_retry(retries.number, f"{retries.backoff_s}s", retries.factor, f"{retries.within_s}s")
 
 
 def set_resources(task: dsl.PipelineTask, kind: Kind) -> None:

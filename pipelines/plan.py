@@ -54,7 +54,15 @@ class Plan:
         return canonical_json({name: self.values[name] for name in SECTIONS[stage]}).decode()
 
 
-def build_plan(image: str, params_path: Path, overrides: tuple[str, ...], data: RawData, placement: Placement) -> Plan:
+def build_plan(
+    image: str,
+    params_path: Path,
+    overrides: tuple[str, ...],
+    data: RawData,
+    placement: Placement,
+    *,
+    ingests: bool = True,
+) -> Plan:
     """Return a plan that can work.
 
     Args:
@@ -63,6 +71,7 @@ def build_plan(image: str, params_path: Path, overrides: tuple[str, ...], data: 
         overrides: `section.key=value` each.
         data: What is ingested.
         placement: Where tasks run.
+        ingests: Whether the pipeline reads the data at all.
 
     Raises:
         ParamsError: A value breaks its rule, or the data do not fit the params.
@@ -71,7 +80,7 @@ def build_plan(image: str, params_path: Path, overrides: tuple[str, ...], data: 
     source = parse_params(values, " ".join([params_path.name, *filter(None, overrides)])).ingest_data.source
     if data.url and data.reference:
         raise ParamsError("both raw data and a reference are given; name one of them.")
-    if source != "phantom" and not (data.url or data.reference):
+    if ingests and source != "phantom" and not (data.url or data.reference):
         raise ParamsError(
             f"ingest_data.source is {source} and no data are named; give --rev or --reference of versioned data, or "
             "--raw s3://bucket/prefix."

@@ -46,6 +46,10 @@ def test_compile__overrides_reach_the_task(workplace: Path) -> None:
     assert '"num_patients":20' in read_ingest(workplace)[read_ingest(workplace).index("--params-json") + 1]
 
 
+def test_compile__batch_predict_needs_no_data_of_its_own(workplace: Path) -> None:
+    assert run("--pipeline", "batch_predict", "--set", "ingest_data.source=kaggle").exit_code == 0
+
+
 def test_compile__a_tag_is_taken_with_a_warning(workplace: Path) -> None:
     result = run(image="tumor-cascade:cpu")
     assert result.exit_code == 0

@@ -63,13 +63,13 @@ def test_place__all_names_of_a_cluster_are_settings(tmp_path: Path) -> None:
     assert settings["nodeAffinity"][0]["matchExpressions"] == [{"key": "zone", "operator": "In", "values": ["a", "b"]}]
 
 
-def test_place__retries_wait_longer_each_time(tmp_path: Path) -> None:
+def test_place__retries_wait_longer_each_time_and_outlast_an_attempt(tmp_path: Path) -> None:
     task = compile_task(tmp_path, read_placement(), "train-segmenter")
     assert task.task["retryPolicy"] == {
         "maxRetryCount": 5,
         "backoffDuration": "60s",
         "backoffFactor": 2.0,
-        "backoffMaxDuration": "1800s",
+        "backoffMaxDuration": "345600s",
     }
 
 
@@ -87,6 +87,10 @@ def test_place__a_server_that_knows_no_time_to_live_is_told_none(tmp_path: Path)
         ({"tasks__train_classifier": "tpu"}, "tasks name tpu; must be one of cpu, gpu"),
         ({"kinds__gpu__memory__limit": "much"}, "kinds.gpu.memory.limit is 'much'"),
         ({"kinds__gpu__retries__number": -1}, "kinds.gpu.retries.number is -1"),
+        (
+            {"kinds__gpu__retries__within_s": 3600},
+            "kinds.gpu.retries.within_s is 3600 with a timeout_s of 172800; must be longer",
+        ),
         ({"pipeline__ttl": 1}, "pipeline.ttl is no parameter"),
         ({"secret__name": "Not A Name"}, "secret.name is 'Not A Name'"),
     ],
