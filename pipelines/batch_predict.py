@@ -6,6 +6,7 @@ from kfp import dsl
 
 from components.predict import predict
 from pipelines.plan import Plan
+from pipelines.task_placement import configure_pipeline, place
 
 CHAMPION = "models:/tumor-cascade@champion"
 
@@ -16,12 +17,12 @@ def build_batch_predict(plan: Plan) -> Any:
     @dsl.pipeline(
         name="batch-predict",
         description="Find tumors in stored images with the champion. Research use only.",
-        pipeline_config=plan.placement.configure_pipeline(),
+        pipeline_config=configure_pipeline(plan.placement),
     )
     def batch_predict(source: str, out: str, model: str = CHAMPION) -> None:
         task = predict(source=source, model=model, out=out)
         task.set_container_image(plan.image)
         task.set_caching_options(enable_caching=False)  # images and champion may change under the same name
-        plan.placement.place(task, "predict")
+        place(task, plan.placement, "predict")
 
     return batch_predict

@@ -6,6 +6,7 @@ from kfp import dsl
 
 from pipelines.plan import Plan
 from pipelines.stage_tasks import StageTasks
+from pipelines.task_placement import configure_pipeline
 from tumor_cascade.errors import ParamsError
 
 
@@ -31,7 +32,7 @@ def build_cross_validate(plan: Plan) -> Any:
     @dsl.pipeline(
         name="cross-validate",
         description="All folds, one pooled out-of-fold report with intervals over patients. Research use only.",
-        pipeline_config=plan.placement.configure_pipeline(),
+        pipeline_config=configure_pipeline(plan.placement),
     )
     def cross_validate() -> None:
         stages = StageTasks(plan)

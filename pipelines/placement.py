@@ -1,9 +1,8 @@
-"""Where tasks run on a cluster: `placement.yaml`, checked, and put on tasks."""
+"""Where tasks run on a cluster: `placement.yaml`, checked."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kfp import dsl, kubernetes
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -13,7 +12,7 @@ from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import Section, check_values
 
 DEFAULT_PATH = Path(__file__).with_name("placement.yaml")
-CACHE_VARIABLE = "TUMOR_CASCADE_DATA_CACHE"
+CACHE_VARIABLE = "TUMOR_CASCADE_DATA_CACHE"  # where a pod finds data_cache.path
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", description="of a Kubernetes object")]
 Cores = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?m?$", description="as Kubernetes writes it: 2, 0.5 or 500m")]
@@ -141,70 +140,6 @@ class Placement(Section):
         if unknown:
             raise ValueError(f"tasks name {', '.join(unknown)}; must be one of {', '.join(self.kinds)}; correct them")
         return self
-
-    def configure_pipeline(self) -> dsl.PipelineConfig:
-        """Return what holds for a run as a whole."""
-        return dsl.PipelineConfig(
-            ttl_seconds_after_finished=self.pipeline.ttl_s, active_deadline_seconds=self.pipeline.deadline_s
-        )
-
-    def place(self, task: dsl.PipelineTask, command: str) -> None:
-        """Put resources, node, retries and environment on a task.
-
-        Args:
-            task: Of a component.
-            command: What it runs: one of `tasks`.
-        """
-        kind = self.kinds[self.tasks[command]]
-        set_resources(task, kind)
-        set_node(task, kind)
-        set_environment(task, self, kind)
-        set_volumes(task, self.data_cache, kind)
-        kubernetes.set_timeout(task, kind.timeout_s)
-        retries = kind.retries
-        task.set_retry(retries.number, f"{retries.backoff_s}s", retries.factor, f"{retries.within_s}s")
-
-
-def set_resources(task: dsl.PipelineTask, kind: Kind) -> None:
-    """Ask for cores, memory and GPUs."""
-    task.set_cpu_request(kind.cpu.request).set_cpu_limit(kind.cpu.limit)
-    task.set_memory_request(kind.memory.request).set_memory_limit(kind.memory.limit)
-    if kind.accelerator is not None:
-        task.set_accelerator_type(kind.accelerator.resource).set_accelerator_limit(kind.accelerator.number)
-
-
-def set_node(task: dsl.PipelineTask, kind: Kind) -> None:
-    """Say which nodes a task may run on."""
-    for key, value in kind.labels.items():
-        kubernetes.add_pod_label(task, key, value)
-    for key, value in kind.node_selector.items():
-        kubernetes.add_node_selector(task, key, value)
-    if kind.node_affinity:
-        kubernetes.add_node_affinity(
-            task, match_expressions=[rule.model_dump(exclude_defaults=True) for rule in kind.node_affinity]
-        )
-    for toleration in kind.tolerations:
-        kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
-
-
-def set_environment(task: dsl.PipelineTask, placement: Placement, kind: Kind) -> None:
-    """Give a task its variables, and what pulls its image."""
-    for name, value in {**kind.environment, CACHE_VARIABLE: placement.data_cache.path}.items():
-        task.set_env_variable(name, value)
-    secret, config_map = placement.secret, placement.config_map
-    kubernetes.use_secret_as_env(task, secret.name, {key: key for key in secret.keys})
-    kubernetes.use_config_map_as_env(task, config_map.name, {key: key for key in config_map.keys})
-    if placement.image_pull_secrets:
-        kubernetes.set_image_pull_secrets(task, placement.image_pull_secrets)
-
-
-def set_volumes(task: dsl.PipelineTask, cache: DataCache, kind: Kind) -> None:
-    """Give a task shared memory and a place for packed volumes."""
-    kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=kind.shared_memory)
-    if cache.claim:
-        kubernetes.mount_pvc(task, cache.claim, cache.path)
-    else:
-        kubernetes.empty_dir_mount(task, "data-cache", cache.path, size_limit=cache.size)
 
 
 def read_placement(path: Path = DEFAULT_PATH) -> Placement:

@@ -16,6 +16,7 @@ from components.train_segmenter import train_segmenter
 from components.validate_data import validate_data
 from pipelines.cache_keys import compute_cache_key
 from pipelines.plan import Plan
+from pipelines.task_placement import place
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class StageTasks:
         fold = inputs.get("fold")
         task.set_display_name(stage if fold is None else f"{stage}, fold {fold}")
         task.set_container_image(self.plan.image)
-        self.plan.placement.place(task, stage)
+        place(task, self.plan.placement, stage)
         channels = {name: value for name, value in inputs.items() if isinstance(value, PipelineChannel)}
         upstream = {self.keys[channel.task_name] for channel in channels.values()} | {self.keys[t.name] for t in after}
         plain = {name: value for name, value in inputs.items() if name not in channels}

@@ -6,6 +6,7 @@ from kfp import dsl
 
 from pipelines.plan import Plan
 from pipelines.stage_tasks import StageTasks
+from pipelines.task_placement import configure_pipeline
 
 
 def build_train_cascade(plan: Plan) -> Any:
@@ -15,7 +16,7 @@ def build_train_cascade(plan: Plan) -> Any:
     @dsl.pipeline(
         name="train-cascade",
         description="Ingest, validate, split, train, assemble, evaluate, promote. Research use only.",
-        pipeline_config=plan.placement.configure_pipeline(),
+        pipeline_config=configure_pipeline(plan.placement),
     )
     def train_cascade() -> None:
         stages = StageTasks(plan)

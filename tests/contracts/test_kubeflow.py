@@ -140,6 +140,13 @@ def test_parity__folds_are_those_of_dvc_s_matrix(tmp_path: Path) -> None:
     assert sorted(trainings) == sorted(of_dvc)
 
 
+def test_components__one_module_per_command_that_holds_the_component_of_its_name() -> None:
+    modules = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "components").glob("*.py")}
+    commands = {*STAGES, *ACTS, "predict"}
+    assert set(modules) == {"__init__", "container", *commands}
+    assert not [command for command in commands if f"def {command}(" not in modules[command]]
+
+
 def list_imports(path: Path) -> set[str]:
     nodes: list[Any] = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     names = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
