@@ -1,7 +1,7 @@
 """What pods outside of a pipeline are given: the same nodes, variables and bounds, from the same placement.
 
-Pipelines get theirs from `task_placement.place`. What that leaves to Kubeflow is said here: pods run as a user without any
-privilege, over a root file system that nobody can write.
+Pipelines get theirs from `task_placement.place`. What that leaves to Kubeflow is said here: pods run as a user without
+any privilege, over a root file system that nobody can write.
 """
 
 from typing import Any

@@ -30,7 +30,8 @@ PURE_IMPORTS = set(
     "collections dataclasses efficientnet_lite_pytorch functools itertools math monai numpy scipy torch typing".split()
 )
 PURE_FIRST_PARTY = ("tumor_cascade.models", "tumor_cascade.data.preprocessing", "tumor_cascade.training.losses")
-OWNERS = {"great_expectations": "data/expectations.py", "mlflow": "registry/", "dvc": "", "kfp": "", "components": "", "pipelines": ""}
+ORCHESTRATION = ("dvc", "kfp", "components", "pipelines")
+OWNERS = {"great_expectations": "data/expectations.py", "mlflow": "registry/", **dict.fromkeys(ORCHESTRATION, "")}
 
 MODULES = sorted(PACKAGE_DIR.rglob("*.py"))
 
