@@ -16,6 +16,7 @@ from servers import find_ports
 from tumor_cascade.serving.server import build_server, listen
 from tumor_cascade.serving.service import Service
 
+CHAMPION = "models:/tumor-cascade@champion"
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 30
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "OMP_NUM_THREADS": "1"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from candidates import write_candidate
-from cascade_servers import PredictionServer, serve_cascade
+from cascade_servers import CHAMPION, PredictionServer, run_server, serve_cascade
 from champions import Champion, promote_smoke
 from object_server import serve_objects
 from workplaces import Workplace, make_workplace
@@ -43,6 +43,14 @@ def promoted(smoke: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """That product as champion on MLflow with PostgreSQL and S3. Tests may add versions, but leave it champion."""
     with promote_smoke(smoke, tmp_path_factory.mktemp("promoted") / "work") as champion:
         yield champion
+
+
+@pytest.fixture(scope="session")
+def champion_server(promoted: Champion, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PredictionServer]:
+    """`tumor-cascade serve` of that champion."""
+    arguments = ["-m", "tumor_cascade.cli", "serve", "--model", CHAMPION, "--port", "{port}"]
+    with run_server(tmp_path_factory.mktemp("champion"), arguments, "/readyz", **promoted.environment) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

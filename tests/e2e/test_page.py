@@ -82,6 +82,17 @@ def test_page__shows_what_is_found_on_a_sample(page: Page) -> None:
     take_picture(page, "sample")
 
 
+def test_page__of_a_champion_names_its_version(browser: Browser, champion_server: PredictionServer) -> None:
+    page = browser.new_page(viewport=SIZE)
+    page.set_default_timeout(TIMEOUT_MS)
+    page.goto(champion_server.url)
+    page.get_by_role("button", name="Patient A").click()
+    expect(page.get_by_role("status")).to_contain_text("8 slices read")
+    expect(page.locator("#model")).to_contain_text("version 1")
+    take_picture(page, "champion")
+    page.close()
+
+
 def test_page__the_overlay_can_be_taken_off(page: Page) -> None:
     page.get_by_role("button", name="Patient B").click()
     picture = page.locator("#picture")
