@@ -19,7 +19,7 @@ FORCE = $(if $(wildcard $(VENV)/.setup-$(TORCH)-*),,--force-reinstall)
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 .PHONY: setup
 setup: $(STAMP) ## Build .venv from requirements.lock (TORCH=cpu or cuda; cpu by default)
@@ -108,6 +108,10 @@ lock: setup ## Pin all packages that pyproject.toml needs in requirements.lock
 .PHONY: image
 image: setup ## Build the container image tumor-cascade:cpu (TORCH=cuda: tumor-cascade:gpu)
 	@deploy/image.sh $(if $(filter cuda,$(TORCH)),gpu,cpu)
+
+.PHONY: containers
+containers: image ## Run the pipeline of params.yaml in containers, to a judged product
+	@tumor-cascade-pipeline run --local
 
 .PHONY: clean
 clean: ## Delete caches of tools (data, artifacts, checkpoints and .venv stay)
