@@ -1,4 +1,4 @@
-"""A training that loses its machine goes on on another one, from its checkpoint in an S3 bucket, to the same weights."""
+"""A training that loses its machine goes on on another one, from checkpoints in an S3 bucket, to the same weights."""
 
 import os
 import shutil
