@@ -89,6 +89,7 @@ def test_page__of_a_champion_names_its_version(browser: Browser, champion_server
     page.get_by_role("button", name="Patient A").click()
     expect(page.get_by_role("status")).to_contain_text("8 slices read")
     expect(page.locator("#model")).to_contain_text("version 1")
+    expect(page.locator("#threshold")).to_have_text(re.compile(r"called tumor from \d+(\.\d)? %"))
     take_picture(page, "champion")
     page.close()
 

@@ -163,6 +163,7 @@ async function start() {
   find("samples").replaceChildren(...samples.map(makeSample));
   const model = await fetch("/model");
   const facts = await model.json();
+  if (model.ok) find("threshold").textContent = `called tumor from ${formatPercent(facts.settings.decision_threshold)}`;
   find("model").textContent = model.ok
     ? `Cascade ${facts.content_id.slice(0, 12)}` + (facts.model_version === null ? "" : `, version ${facts.model_version}`)
     : "The cascade is still being loaded.";
