@@ -26,7 +26,7 @@ download() { # ARGUMENTS of pip download
 }
 
 # Wheels are for this system: elsewhere the build asks the indexes itself.
-made_from=$(cat requirements-runtime.lock requirements.lock deploy/image.sh <(echo "$target $python") | sha256sum)
+made_from=$(cat requirements-runtime.lock requirements.lock <(echo "$target $python") | sha256sum)
 if [[ $(uname -s) == Linux && $(cat "$wheels/made-from" 2> /dev/null) != "$made_from" ]]; then
   echo "Downloading packages to $wheels ..."
   rm -rf "$wheels.new"
