@@ -1,5 +1,6 @@
 """The command `tumor-cascade-pipeline run`."""
 
+import signal
 from pathlib import Path
 
 import click
@@ -45,6 +46,7 @@ def run(
     """
     from pipelines.local_run import LocalRun, read_decision, run_locally
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no container outlives the run
     plan = build_plan(image, params_path, overrides, choose_data(None, reference, raw), read_placement())
     folder = run_locally(LocalRun(name, root, services, memory), plan)
     decision = read_decision(folder)
