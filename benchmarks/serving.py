@@ -2,8 +2,8 @@
 
     python benchmarks/serving.py --cascade artifacts/assemble_cascade/cascade --rows 32 --clients 8
 
-Prints bytes and seconds from a body to pixels for base64 (PNG, NPY), Parquet and, for scale, pixels as JSON numbers, which
-the server refuses; then slices per second of concurrent clients that send one slice at a time, with and without
+Prints bytes and seconds from a body to pixels for base64 (PNG, NPY), Parquet and, for scale, pixels as JSON numbers,
+which the server refuses; then slices per second of concurrent clients that send one slice at a time, with and without
 micro-batching. One run, one machine: quote the ratios.
 """
 
