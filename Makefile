@@ -69,8 +69,8 @@ spark: setup | $(SPARK) ## Score IMAGES, a folder of patients, with the champion
 
 .PHONY: test
 test: lint ## Check style and types, then run all tests, in two processes side by side
-	@echo "Tests run in two processes; each shows its lines when it has ended."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going e2e others
+	@echo "Tests run in two processes of one thread each; each shows its lines when it has ended."
+	@OMP_NUM_THREADS=1 TUMOR_CASCADE_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going e2e others
 
 .PHONY: e2e
 e2e: setup ## Run the tests of whole pipelines and servers
