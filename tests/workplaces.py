@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMEOUT_S = 900
+TIMEOUT_S = 1700
 
 
 @dataclass(frozen=True)
