@@ -25,7 +25,7 @@ run() { "$@" >> "$log" 2>&1 || { tail -n 20 "$log" >&2; fail "$1 failed; all of 
 # Documentation, translations and apt's caches are left out, as in Debian's own slim images.
 mkdir -p "$root/etc/dpkg/dpkg.cfg.d" "$root/etc/apt/apt.conf.d"
 printf 'path-exclude /usr/share/%s/*\n' doc man info locale lintian > "$root/etc/dpkg/dpkg.cfg.d/slim"
-printf 'path-include /usr/share/doc/*/copyright\n' >> "$root/etc/dpkg/dpkg.cfg.d/slim"
+printf 'path-include /usr/share/doc/*/copyright\nforce-unsafe-io\n' >> "$root/etc/dpkg/dpkg.cfg.d/slim"
 run debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$root" "$MIRROR"
 
 printf 'deb %s %s main\n' "$MIRROR" bookworm "$MIRROR" bookworm-updates "$SECURITY_MIRROR" bookworm-security \
