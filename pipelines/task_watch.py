@@ -101,5 +101,5 @@ def name_task(command: list[str]) -> str:
 
 def format_attempts(attempts: list[Attempt]) -> list[str]:
     """Return a table: seconds, task, and how it ended where that was not well; a last line with the sum."""
-    lines = [f"{one.seconds:8.1f} s  {one.task:<24}{one.describe_end()}".rstrip() for one in attempts]
+    lines = [f"{one.seconds:8.1f} s  {one.task:<26}{one.describe_end()}".rstrip() for one in attempts]
     return [*lines, f"{sum(one.seconds for one in attempts):8.1f} s  in containers"]

@@ -28,7 +28,7 @@ def test_format_attempts__a_killed_one_and_the_next() -> None:
         Attempt("train_segmenter, fold 0", "b", 31.0, 50.5, 0),
     ]
     assert format_attempts(attempts) == [
-        "    30.0 s  train_segmenter, fold 0 killed by 9",
+        "    30.0 s  train_segmenter, fold 0   killed by 9",
         "    19.5 s  train_segmenter, fold 0",
         "    49.5 s  in containers",
     ]
