@@ -1,5 +1,6 @@
 """A training step shared by processes of their own, as several GPUs share it."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -52,4 +53,6 @@ def measure_share(role: str, rank: int, num_processes: int, folder: Path) -> Non
             name: value.grad.contiguous() for name, value in step.module.named_parameters() if value.grad is not None
         }
         save_file(gradients, folder / "gradients.safetensors")
-    torch.distributed.destroy_process_group()
+    torch.distributed.barrier()
+    # Not taken down: gloo's threads may want the interpreter's lock from whoever waits for them to end.
+    os._exit(0)

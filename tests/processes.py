@@ -31,7 +31,7 @@ NUM_VALUES = 250_000  # a megabyte of float32
 
 def run(target: Any, *args: Any) -> int:
     """Return the exit code of a function in a process of its own; minus the signal where one killed it."""
-    process = FORKSERVER.Process(target=target, args=args)
+    process = FORKSERVER.Process(target=target, args=args, daemon=True)  # one that hangs holds nobody up
     process.start()
     process.join()
     assert process.exitcode is not None

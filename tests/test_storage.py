@@ -47,7 +47,7 @@ def test_atomic_file__failure_leaves_the_old(tmp_path: Path) -> None:
 def test_atomic_file__many_writers_of_one_file(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     writers = [(path, str(n) * 5000, 60, atomic_file) for n in range(3)]
-    processes = [FORKSERVER.Process(target=write_file_often, args=args) for args in writers]
+    processes = [FORKSERVER.Process(target=write_file_often, args=args, daemon=True) for args in writers]
     for process in processes:
         process.start()
     for process in processes:
@@ -93,7 +93,7 @@ def test_atomic_dir__killed_between_the_renames_shows_nothing_half_written(folde
 
 def test_atomic_dir__leaves_the_work_of_a_living_writer_alone(folder: Path) -> None:
     written, go_on = FORKSERVER.Event(), FORKSERVER.Event()
-    other = FORKSERVER.Process(target=write_folder, args=(folder, "never", written, go_on))
+    other = FORKSERVER.Process(target=write_folder, args=(folder, "never", written, go_on), daemon=True)
     other.start()
     assert written.wait(30)
     with atomic_dir(folder) as temporary:

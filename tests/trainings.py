@@ -264,7 +264,7 @@ def run_training(
 ) -> tuple[str, list[dict[str, float]]] | None:
     """Train in a process of its own; return digest and history, or None where it was killed."""
     receiver, sender = FORKSERVER.Pipe(duplex=False)
-    process = FORKSERVER.Process(target=train, args=(role, changes, checkpoint_dir, kill_step, sender))
+    process = FORKSERVER.Process(target=train, args=(role, changes, checkpoint_dir, kill_step, sender), daemon=True)
     process.start()
     sender.close()
     process.join()

@@ -73,10 +73,10 @@ def test_read_checkpoint__runs_no_code(tmp_path: Path, monkeypatch: pytest.Monke
 def test_lock_checkpoints__second_process_waits_for_the_first(tmp_path: Path, is_killed: bool) -> None:
     held, go_on, entered = (FORKSERVER.Event() for _ in range(3))
     folder, stderr = tmp_path / "0123456789abcdef", tmp_path / "stderr"
-    first = FORKSERVER.Process(target=hold, args=(folder, held, go_on))
+    first = FORKSERVER.Process(target=hold, args=(folder, held, go_on), daemon=True)
     first.start()
     assert held.wait(30)
-    second = FORKSERVER.Process(target=follow, args=(folder, stderr, entered))
+    second = FORKSERVER.Process(target=follow, args=(folder, stderr, entered), daemon=True)
     second.start()
     deadline = time.monotonic() + 30
     while not (stderr.exists() and stderr.read_text()) and time.monotonic() < deadline:

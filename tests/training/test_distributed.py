@@ -17,7 +17,9 @@ from tumor_cascade.settings import get_num_nodes, get_num_processes
 
 @pytest.mark.parametrize("role", ["classifier", "segmenter"])
 def test_training_step__two_processes_give_the_gradients_of_one(role: str, tmp_path: Path) -> None:
-    processes = [FORKSERVER.Process(target=measure_share, args=(role, rank, 2, tmp_path)) for rank in (0, 1)]
+    processes = [
+        FORKSERVER.Process(target=measure_share, args=(role, rank, 2, tmp_path), daemon=True) for rank in (0, 1)
+    ]
     for process in processes:
         process.start()
     for process in processes:
