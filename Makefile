@@ -72,13 +72,17 @@ test: lint ## Check style and types, then run all tests, in two processes side b
 	@echo "Tests run in two processes of one thread each; each shows its lines when it has ended."
 	@OMP_NUM_THREADS=1 TUMOR_CASCADE_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going e2e others
 
+# These need nothing of the pipeline run and the champion that the rest of tests/e2e shares: with the others both lanes
+# are about as long.
+APART := $(addprefix tests/e2e/test_,faults_page.py kill.py tracking_server.py)
+
 .PHONY: e2e
 e2e: setup ## Run the tests of whole pipelines and servers
-	@pytest tests/e2e
+	@pytest tests/e2e $(addprefix --ignore=,$(APART))
 
 .PHONY: others
 others: setup ## Run all other tests
-	@pytest --ignore=tests/e2e
+	@pytest $(filter-out tests/e2e/ tests/__pycache__/,$(wildcard tests/*/)) $(wildcard tests/test_*.py) $(APART)
 
 .PHONY: lint
 lint: setup ## Check style and types
