@@ -12,6 +12,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 1700
+# Other tests' servers: MLflow's client leaves the last one in this process's environment.
+FOREIGN = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "TUMOR_CASCADE_LEDGER",
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Workplace:
     def environment(self) -> dict[str, str]:
         """Variables of its commands."""
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in FOREIGN},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder / "src"),
             "DVC_NO_ANALYTICS": "1",

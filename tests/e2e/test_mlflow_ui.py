@@ -35,18 +35,17 @@ DATA = ("--slices", "artifacts/ingest_data/slices", "--manifest", "artifacts/ing
 @pytest.fixture(scope="module")
 def tracked(smoke: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
     """A server that shows the `smoke` pipeline and two more segmenters."""
-    place = Workplace(tmp_path_factory.mktemp("ui") / "work")
-    shutil.copytree(smoke.folder, place.folder, symlinks=True)
-    server = TrackingServer(place.folder.parent)
+    folder = tmp_path_factory.mktemp("ui") / "work"
+    shutil.copytree(smoke.folder, folder, symlinks=True)
+    server = TrackingServer(folder.parent)
     server.start()
-    os.environ["MLFLOW_TRACKING_URI"] = server.url
+    place = Workplace(folder, {"MLFLOW_TRACKING_URI": server.url})
     try:
         place.run("tumor-cascade", "track")
         for fn_weight in (0.7, 0.9):
             train_segmenter(place, fn_weight)
         yield server
     finally:
-        del os.environ["MLFLOW_TRACKING_URI"]
         server.kill()
 
 
