@@ -74,7 +74,7 @@ test: lint ## Check style and types, then run all tests, in two processes side b
 
 # These need nothing of the pipeline run and the champion that the rest of tests/e2e shares: with the others both lanes
 # are about as long.
-APART := $(addprefix tests/e2e/test_,faults_page.py kill.py tracking_server.py)
+APART := $(addprefix tests/e2e/test_,faults_page.py kill.py serving.py tracking_server.py)
 
 .PHONY: e2e
 e2e: setup ## Run the tests of whole pipelines and servers
