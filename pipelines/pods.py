@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.placement import CACHE_VARIABLE, Kind, Placement
 
 USER_ID = 1000  # of the image
-WORK_DIR = "/work"  # a pod's own folder, shared by its containers
+WORK_DIR = "/scratch"  # a pod's own folder, shared by its containers
 SHARED_MEMORY, WORK, TEMPORARY, CACHE = "shared-memory", "work", "temporary", "data-cache"
 
 

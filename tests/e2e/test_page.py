@@ -18,7 +18,7 @@ from workplaces import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-OUTPUT = Path(os.environ.get("TUMOR_CASCADE_TEST_OUTPUT", ROOT / "build" / "screenshots"))
+OUTPUT = Path(os.environ.get("TUMOR_CASCADE_TEST_OUTPUT", ROOT / "ci-output"))
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TIMEOUT_MS = 60_000
 SIZE = {"width": 1280, "height": 900}
