@@ -42,12 +42,17 @@ def compile_command(
     out: Path,
 ) -> None:
     """Write a pipeline as YAML for `submit`, or for an upload by hand."""
-    if not is_pinned(image):
-        click.secho(f"{image}: a tag can be moved; name the image by digest for a cluster.", err=True, fg="yellow")
+    warn_of_tag(image)
     data = choose_data(rev, reference, raw)
     plan = build_plan(image, params_path, overrides, data, read_placement(placement), ingests=name in INGESTING)
     compile_pipeline(name, plan, out)
     click.echo(f"Written: {out}")
+
+
+def warn_of_tag(image: str) -> None:
+    """Say so where an image is not named by digest."""
+    if not is_pinned(image):
+        click.secho(f"{image}: a tag can be moved; name the image by digest for a cluster.", err=True, fg="yellow")
 
 
 def choose_data(rev: str | None, reference: Path | None, raw: str) -> RawData:

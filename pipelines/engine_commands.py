@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
+from pipelines.compile_command import PATH, choose_data, warn_of_tag
 from pipelines.inference_service import render_inference_service
 from pipelines.placement import DEFAULT_PATH, read_placement
-from pipelines.plan import RawData, build_plan, is_pinned
+from pipelines.plan import build_plan
 from pipelines.train_job import STAGES, render_train_job
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.storage import atomic_file
 
-PATH = click.Path(path_type=Path)
 image_option = click.option("--image", required=True, help="By digest: registry/name@sha256:...")
 placement_option = click.option(
     "--placement", type=PATH, default=DEFAULT_PATH, show_default="pipelines/placement.yaml", help="Cluster settings."
@@ -47,7 +47,7 @@ def train_job(
     that this training has ended, and goes on from there.
     """
     warn_of_tag(image)
-    data = RawData(raw, "" if reference is None else reference.read_text(encoding="utf-8"))
+    data = choose_data(None, reference, raw)
     plan = build_plan(image, params_path, overrides, data, read_placement(placement))
     write_manifests(render_train_job(plan, stage, fold), out)
 
@@ -84,12 +84,6 @@ def find_version(alias: str) -> tuple[int, str]:
         raise ParamsError(f"{PRODUCT} has no alias {alias} in this registry; it has: {known}. Promote a cascade first.")
     contents = {one.ref.version: one.ref.content_id for one in registry.list_versions(PRODUCT)}
     return aliases[alias], contents[aliases[alias]]
-
-
-def warn_of_tag(image: str) -> None:
-    """Say so where an image is not named by digest."""
-    if not is_pinned(image):
-        click.secho(f"{image}: a tag can be moved; name the image by digest.", err=True, fg="yellow")
 
 
 def write_manifests(manifests: list[dict[str, Any]], out: Path) -> None:

@@ -51,6 +51,16 @@ def test_trainjob__of_the_honest_recipe_on_two_nodes(tmp_path: Path) -> None:
     require_golden(text, "trainer/train_segmenter.yaml")
 
 
+def test_trainjob__data_that_are_no_reference_are_refused(tmp_path: Path) -> None:
+    configure("smoke", tmp_path / "params.yaml")
+    (tmp_path / "data.json").write_text("no JSON", encoding="utf-8")
+    inputs = ("--params", str(tmp_path / "params.yaml"), "--reference", str(tmp_path / "data.json"))
+    text, said = write(tmp_path, "trainjob", "train_segmenter", "--fold", "0", *inputs)
+    assert not text and "data.json" in said
+    _, said = write(tmp_path, "trainjob", "train_segmenter", "--fold", "0", *inputs, "--raw", "s3://bucket/raw")
+    assert "name different data; give one of them" in said
+
+
 def test_kserve__pins_the_version_that_the_alias_points_to(
     registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
