@@ -12,12 +12,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 1700
-# Other tests' servers: MLflow's client leaves the last one in this process's environment.
+# What belongs to other tests or to the developer: MLflow's client leaves the last server in this process's environment.
 FOREIGN = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_REGISTRY_URI",
     "MLFLOW_RUN_ID",
     "MLFLOW_EXPERIMENT_ID",
+    "TUMOR_CASCADE_CHECKPOINTS",
     "TUMOR_CASCADE_LEDGER",
 )
 

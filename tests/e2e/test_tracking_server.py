@@ -1,9 +1,7 @@
 """Tracking against real servers: killed during a training, and MLflow on PostgreSQL and S3."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,9 +98,7 @@ def test_server_killed_during_training__nothing_is_lost(
         *outputs,
     ]
     environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(split.folder / "src"),
+        **split.environment,
         "MLFLOW_TRACKING_URI": server.url,
         "TUMOR_CASCADE_NUM_THREADS": "1",
     }

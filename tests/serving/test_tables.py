@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 
 from tumor_cascade.serving.rows import RequestError
@@ -15,6 +17,12 @@ def test_read_csv__as_spreadsheets_and_pandas_write_it() -> None:
     image = "A" * 1_000_000
     body = f'\ufeffid,image\r\n"M\u00fcller, 2 ""b""",{image}\r\n\r\n'.encode()
     assert read_csv(body) == [{"id": 'M\u00fcller, 2 "b"', "image": image}]
+
+
+def test_read_csv__leaves_no_lower_limit_to_other_readers() -> None:
+    before = csv.field_size_limit()
+    read_csv(b"id\na\n")
+    assert csv.field_size_limit() >= before
 
 
 def test_read_csv__what_is_no_whole_number_is_left_to_be_judged() -> None:
