@@ -14,6 +14,7 @@ from tumor_cascade.results.ladder import (
     Workplace,
     climb,
     is_trained,
+    plan_start,
     plan_training,
     read_ladder,
     read_slices,
@@ -68,6 +69,18 @@ rows:
     folds: [0]
     start_classifier_from: encoder
     is_further: true
+  - name: from_restoration
+    title: Classifier from restored images
+    on: encoder
+    folds: [0]
+    start_classifier_from: encoder
+    is_start_restored: true
+    is_further: true
+  - name: average
+    title: First and all slices, averaged
+    on: first
+    average_with: [all_slices]
+    is_further: true
 """
 
 
@@ -119,7 +132,7 @@ def test_read_ladder__a_row_is_its_base_and_its_own_changes() -> None:
         before = dict(override.split("=", 1) for override in base.overrides)
         after = dict(override.split("=", 1) for override in row.overrides)
         assert after == before | {key: str(value) for key, value in row.changes.items()}, row.name
-        assert row.changes or row.start, row.name
+        assert row.changes or row.start or row.averaged, row.name
         assert all(before.get(key) != str(value) for key, value in row.changes.items()), row.name
 
 
@@ -172,6 +185,37 @@ def test_climb__a_classifier_starts_from_another_rows_encoder(
     assert read_slices(climbed, row) is not None
 
 
+def test_climb__a_classifier_starts_from_an_encoder_that_has_seen_no_label(
+    tiny: Ladder, climbed: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, climbed.folder.parent.parent)
+    row = next(row for row in tiny.rows if row.name == "from_restoration")
+    list(climb(climbed, [row], [0]))
+    encoder = plan_start(climbed, row) / "fold-0" / "segmenter" / "weights.safetensors"
+    trained = plan_training(climbed, row, "classifier")[1] / "fold-0" / "classifier" / "content.json"
+    assert json.loads(trained.read_text())["params"]["initialization_sha256"] == hash_file(encoder)
+    assert encoder.parent.parent.parent.parent != plan_training(climbed, row, "segmenter")[1].parent
+    before = encoder.stat().st_mtime_ns
+    list(climb(climbed, [row], [0]))
+    assert encoder.stat().st_mtime_ns == before
+
+
+def test_climb__averaged_segmenters_are_judged_out_of_fold(
+    tiny: Ladder, climbed: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, climbed.folder.parent.parent)
+    row = next(row for row in tiny.rows if row.name == "average")
+    list(climb(climbed, [row], [0, 1]))
+    tables = [read_slices(climbed, one) for one in (row, *tiny.rows[:2])]
+    average, first, second = (table for table in tables if table is not None)
+    key = ["patient_id", "slice_index", "tumor_px", "classifier_logit"]
+    pd.testing.assert_frame_equal(average[key], first[key])
+    # Slice scores are averaged, so each lies half way; masks are averaged before the threshold.
+    half = (first["segmenter_score"] + second["segmenter_score"]) / 2
+    assert average["segmenter_score"].to_numpy() == pytest.approx(half.to_numpy(), rel=1e-4, abs=1e-4)
+    assert collect_scores(climbed, (row,), climbed.folder / "no-page")
+
+
 def test_read_slices__out_of_fold_scores_of_all_development_patients(tiny: Ladder, climbed: Workplace) -> None:
     slices = read_slices(climbed, tiny.rows[0])
     assert slices is not None and slices["patient_id"].nunique() == 6  # 8 patients, a quarter locked away
@@ -182,7 +226,7 @@ def test_page__marks_what_has_not_been_run_and_pairs_the_rest(tiny: Ladder, clim
     steps = measure_steps(collect_scores(climbed, tiny.rows, climbed.folder / "no-page"), tiny)
     rows = [describe_row(row, steps) for row in tiny.rows]
     table = tabulate_ladder(rows)
-    assert len(table) == 8 and "| Branch (on `first`) | not run |" in table[5]
+    assert len(table) == 10 and "| Branch (on `first`) | not run |" in table[5]
     assert "gain" not in rows[0] and len(rows[1]["gain"]) == 3
     difference = (steps["all_slices"].segmenter_dice - steps["first"].segmenter_dice).mean()
     assert rows[1]["ungated_gain"][0] == pytest.approx(difference)

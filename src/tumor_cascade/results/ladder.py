@@ -12,13 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
 from tumor_cascade.configuration import build_preset
 from tumor_cascade.content import describe_content
+from tumor_cascade.data.cohort import iterate_volumes, read_rows
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.params import Params, parse_params
+from tumor_cascade.evaluation.tuning import choose_out_of_fold, start_settings
+from tumor_cascade.evaluation.validation import ValidationScores, score_volume
+from tumor_cascade.models.cascade import Cascade
+from tumor_cascade.params import AssembleCascadeParams, Params, TrainSegmenterParams, parse_params
+from tumor_cascade.product import find_networks
+from tumor_cascade.stages.assemble_cascade import read_members, tabulate_slices
+from tumor_cascade.storage import atomic_file
+from tumor_cascade.training import restoration
 
 LADDER_PATH = Path(__file__).with_suffix(".yaml")
 ID_LENGTH = 16
@@ -40,6 +49,8 @@ class Row:
         is_branch: Whether its base is another than the row above.
         is_further: Whether it is run only when asked for.
         start: The row whose segmenter's encoder the classifier starts from; None for what params say.
+        is_start_restored: Whether that encoder has learned to restore images, without labels, instead of masks.
+        averaged: Rows whose segmenters are averaged with its own.
     """
 
     name: str
@@ -52,6 +63,8 @@ class Row:
     is_branch: bool
     is_further: bool
     start: "Row | None"
+    is_start_restored: bool
+    averaged: tuple["Row", ...]
 
     def read_params(self) -> Params:
         """Return the row's params, checked."""
@@ -103,6 +116,8 @@ def read_ladder(path: Path = LADDER_PATH) -> Ladder:
             is_branch="on" in value,
             is_further=value.get("is_further", False),
             start=rows.get(value.get("start_classifier_from")),
+            is_start_restored=value.get("is_start_restored", False),
+            averaged=tuple(rows[other] for other in value.get("average_with", ())),
         )
     return Ladder(values["folds"], tuple(rows.values()))
 
@@ -173,17 +188,52 @@ def plan_training(workplace: Workplace, row: Row, role: str) -> tuple[Any, Path]
     params, stage = row.read_params(), f"train_{role}"
     section = named = getattr(params, stage)
     if row.start is not None and role == "classifier":
-        encoders = plan_training(workplace, row.start, "segmenter")[1]
+        encoders = plan_start(workplace, row)
         section = section.model_copy(update={"initialization": str(encoders / "fold-{fold}" / "segmenter")})
         named = section.model_copy(update={"initialization": encoders.name})  # the same content on any machine
     inputs = {"manifest": workplace.manifest, "splits": split(workplace, params)}
     return section, workplace.locate(stage, named.model_dump(), inputs)
 
 
+def plan_start(workplace: Workplace, row: Row) -> Path:
+    """Return the folder that holds the folds of the encoders that a row's classifier starts from."""
+    assert row.start is not None
+    if not row.is_start_restored:
+        return plan_training(workplace, row.start, "segmenter")[1]
+    inputs = {"manifest": workplace.manifest, "splits": split(workplace, row.read_params())}
+    content_id: str = describe_content(restoration.__name__, read_restoration(row).model_dump(), inputs)["content_id"]
+    return workplace.folder / restoration.STAGE / content_id[:ID_LENGTH]
+
+
+def read_restoration(row: Row) -> TrainSegmenterParams:
+    """Return how a row's starting encoder learns to restore images: like the segmenter of the row that it is from."""
+    assert row.start is not None
+    return row.start.read_params().train_segmenter.model_copy(update={"monitor": "loss"})
+
+
+def train_start(workplace: Workplace, row: Row, fold: int) -> None:
+    """Train the encoder that a row's classifier starts from, if need be."""
+    assert row.start is not None
+    if not row.is_start_restored:
+        train(workplace, row.start, "segmenter", fold)
+        return
+    out = plan_start(workplace, row) / f"fold-{fold}" / "segmenter"
+    with hold(out):
+        if not out.exists():
+            restoration.pretrain_encoder(
+                read_restoration(row),
+                fold=fold,
+                slices=workplace.slices,
+                manifest=workplace.manifest,
+                splits=split(workplace, row.read_params()),
+                out_encoder=out,
+            )
+
+
 def train(workplace: Workplace, row: Row, role: str, fold: int) -> Path:
     """Train one network of a row, if need be; return the folder that holds the role's folds."""
     if row.start is not None and role == "classifier":
-        train(workplace, row.start, "segmenter", fold)
+        train_start(workplace, row, fold)
     section, root = plan_training(workplace, row, role)
     outputs = {noun: root / f"fold-{fold}" / noun for noun in (role, "report")}
     run_stage(
@@ -198,22 +248,32 @@ def train(workplace: Workplace, row: Row, role: str, fold: int) -> Path:
     return root
 
 
+def locate_networks(workplace: Workplace, row: Row) -> dict[str, Path]:
+    """Return the folders that hold the folds of a row's networks: a classifier, a segmenter, those averaged with it."""
+    roots = {role: plan_training(workplace, row, role)[1] for role in ROLES}
+    others = [plan_training(workplace, other, "segmenter")[1] for other in row.averaged]
+    return roots | {f"segmenter-{number}": root for number, root in enumerate(others, start=2)}
+
+
 def is_trained(workplace: Workplace, row: Row) -> bool:
     """Say whether all networks of a row stand."""
-    roots = [plan_training(workplace, row, role)[1] for role in ROLES]
+    roots = locate_networks(workplace, row).values()
     return all((root / f"fold-{fold}" / "metrics.json").exists() for root in roots for fold in row.folds)
 
 
 def assemble(workplace: Workplace, row: Row) -> Path:
-    """Judge a trained row out-of-fold, if need be; return the folder of its cascade and report."""
+    """Judge a trained row out-of-fold, if need be; return the folder of its report."""
     params = row.read_params()
-    splits, roots = split(workplace, params), {role: plan_training(workplace, row, role)[1] for role in ROLES}
+    splits, roots = split(workplace, params), locate_networks(workplace, row)
     networks = {
-        f"{role}-{fold}": root / f"fold-{fold}" / role / "content.json"
-        for role, root in roots.items()
+        f"{name}-{fold}": root / f"fold-{fold}" / name.partition("-")[0] / "content.json"
+        for name, root in roots.items()
         for fold in row.folds
     }
     root = workplace.locate("assemble_cascade", params.assemble_cascade.model_dump(), {**networks, "splits": splits})
+    if row.averaged:
+        judge_average(params.assemble_cascade, workplace, splits, list(roots.values()), root / "report" / "slices.csv")
+        return root
     outputs = {noun: root / noun for noun in ("cascade", "report")}
     run_stage(
         "assemble_cascade",
@@ -227,6 +287,38 @@ def assemble(workplace: Workplace, row: Row) -> Path:
     return root
 
 
+def judge_average(
+    params: AssembleCascadeParams, workplace: Workplace, splits: Path, roots: list[Path], out: Path
+) -> None:
+    """Write out-of-fold scores, a line per slice, of cascades with one classifier and several segmenters a fold.
+
+    Args:
+        params: How thresholds are chosen.
+        workplace: Of the ladder.
+        splits: Output of `split_data`.
+        roots: Folders that hold the folds of the classifier, then of each segmenter.
+        out: Table to write, unless it stands.
+    """
+    with hold(out):
+        if out.exists():
+            return
+        classifiers, *segmenters = (find_networks(root, params.folds) for root in roots)
+        rows, parts = read_rows(workplace.manifest, splits), []
+        groups = [read_members({"classifiers": classifiers, "segmenters": paths}, rows) for paths in segmenters]
+        for members in zip(*groups, strict=True):
+            first = members[0]
+            cascade = Cascade([first.classifier], [member.segmenter for member in members], start_settings(params))
+            for patient_rows, volume in iterate_volumes(workplace.slices, first.rows):
+                parts.append(score_volume(cascade, patient_rows, volume, params.mask_thresholds))
+        table = pd.concat([part.slices for part in parts], ignore_index=True)
+        counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("px", "hit_px"))
+        scores = ValidationScores(table, *counts)
+        with atomic_file(out) as temporary:
+            tabulate_slices(params, scores, choose_out_of_fold(params, scores)).to_csv(
+                temporary, index=False, float_format="%.6g"
+            )
+
+
 def climb(workplace: Workplace, rows: list[Row], folds: list[int]) -> Iterator[tuple[Row, int]]:
     """Train rows on some of their folds, one after another; yield each as it is done.
 
@@ -236,6 +328,8 @@ def climb(workplace: Workplace, rows: list[Row], folds: list[int]) -> Iterator[t
         for fold in (fold for fold in folds if fold in row.folds):
             for role in ROLES:
                 train(workplace, row, role, fold)
+            for other in row.averaged:
+                train(workplace, other, "segmenter", fold)
             if is_trained(workplace, row):
                 assemble(workplace, row)
             yield row, fold

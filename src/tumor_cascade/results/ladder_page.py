@@ -116,6 +116,8 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
         "preset": row.preset,
         "changes": row.changes,
         "start": None if row.start is None else row.start.name,
+        "is_start_restored": row.is_start_restored,
+        "averaged": [other.name for other in row.averaged],
         "is_run": row.name in steps,
     }
     step, base = steps.get(row.name), steps.get(row.base or "")

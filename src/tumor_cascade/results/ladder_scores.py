@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tumor_cascade.content import describe_content
-from tumor_cascade.results.ladder import ROLES, Row, Workplace, plan_training, read_slices, split
+from tumor_cascade.results.ladder import Row, Workplace, locate_networks, read_slices, split
 from tumor_cascade.results.pages import FACTS_NAME, describe_today
 
 COLUMNS = (
@@ -38,7 +38,7 @@ class RowScores:
 def identify_scores(workplace: Workplace, row: Row) -> str:
     """Return the `content_id` of a row's scores; it is known before anything is trained."""
     params = row.read_params()
-    networks = {role: plan_training(workplace, row, role)[1].name for role in ROLES}
+    networks = {name: root.name for name, root in locate_networks(workplace, row).items()}
     given = {"folds": row.folds, "networks": networks, **params.assemble_cascade.model_dump()}
     inputs = {"manifest": workplace.manifest, "splits": split(workplace, params)}
     content_id: str = describe_content("assemble_cascade", given, inputs)["content_id"]
