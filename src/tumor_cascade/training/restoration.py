@@ -51,7 +51,8 @@ class RestorationTraining(TrainingModule):
 
     def _measure_loss(self, images: Tensor) -> Tensor:
         logits = self.network(hide_boxes(images).contiguous(memory_format=torch.channels_last)).float()
-        return (logits.sigmoid() - images[:, FLAIR : FLAIR + 1].clamp(0, 1)).abs().mean()
+        loss: Tensor = (logits.sigmoid() - images[:, FLAIR : FLAIR + 1].clamp(0, 1)).abs().mean()
+        return loss
 
     def summarize_training(self) -> dict[str, float]:
         """Return the mean loss over the epoch's augmented batches."""
