@@ -37,6 +37,14 @@ def test_find_stale_results__names_the_module_that_has_changed(tmp_path: Path) -
     assert line.endswith(f"is stale: other code of {MODULE}")
 
 
+def test_find_stale_results__judges_every_committed_page() -> None:
+    committed = Path(__file__).resolve().parents[2] / "docs" / "results"
+    pages = {path.parent / "README.md" for path in committed.glob("*/results.json")}
+    assert {path.parent.name for path in pages} >= {"gate", "ladder", "leakage", "leaky-study", "lgg-cpu", "phantom"}
+    stale = {Path(line.partition(" is stale")[0]) for line in find_stale_results(committed)}
+    assert stale <= pages
+
+
 def test_redraw_table__leaves_out_pages_that_are_not_about_a_run(tmp_path: Path) -> None:
     make_page(tmp_path)
     readme = tmp_path / "README.md"

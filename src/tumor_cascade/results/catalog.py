@@ -47,7 +47,7 @@ def find_stale_results(out_dir: Path) -> list[str]:
         facts = json.loads(path.read_text(encoding="utf-8"))
         reasons = [f"code of {name}" for name, code in facts["code"].items() if code != hash_code(name)]
         preset = facts.get("preset", facts["name"])
-        if preset in PRESETS:
+        if preset in PRESETS and "params" in facts:  # rows of the ladder have params of their own
             today = YAML(typ="safe", pure=True).load(render_preset(preset))
             reasons += [f"params of {stage}" for stage in STAGES if facts["params"].get(stage) != today[stage]]
         reasons += ["lock file"] if facts["lock"] != lock else []
