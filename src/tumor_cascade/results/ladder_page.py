@@ -1,5 +1,6 @@
 """The ladder's page: what each single change of the recipe was worth, out-of-fold, paired by patient."""
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tumor_cascade.results.pages import CREDITS, describe_making, render_markdow
 NAME = "ladder"
 TEMPLATE = "ladder_page.md.j2"
 RUN_COMMAND, COMMAND = "tumor-cascade ladder run", "tumor-cascade ladder publish"
+TITLE_WIDTH = 48  # letters of a line beside the picture
 MODULES = ("split_data", "train_classifier", "train_segmenter", "assemble_cascade")
 
 
@@ -183,10 +185,9 @@ def plot_ladder(rows: list[dict[str, Any]]) -> Figure:
         height = np.arange(len(run)) + shift
         errors = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
         axes.errorbar(values[:, 0], height, xerr=errors, fmt="o", color=color, capsize=3, label=label)
-    axes.set(
-        yticks=range(len(run)), yticklabels=[row["title"] for row in run], xlabel="Volume Dice, mean over patients"
-    )
+    titles = [textwrap.fill(row["title"], TITLE_WIDTH) for row in run]
+    axes.set(yticks=range(len(run)), yticklabels=titles, xlabel="Volume Dice, mean over patients")
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(frameon=False, loc="outside upper right", ncols=2)
     return figure
