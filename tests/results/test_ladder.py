@@ -171,33 +171,32 @@ def test_climb__a_second_climb_runs_nothing(tiny: Ladder, climbed: Workplace) ->
     assert list_files() == before
 
 
-def test_climb__a_classifier_starts_from_another_rows_encoder(
-    tiny: Ladder, climbed: Workplace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["from_masks", "from_restoration"])
+def test_climb__a_classifier_starts_from_an_encoder(
+    name: str, tiny: Ladder, climbed: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_environment(monkeypatch, climbed.folder.parent.parent)
-    row = next(row for row in tiny.rows if row.name == "from_masks")
+    row = next(row for row in tiny.rows if row.name == name)
     list(climb(climbed, [row], [0, 1]))
     assert row.start is not None and row.folds == [0]
-    encoder = plan_training(climbed, row.start, "segmenter")[1] / "fold-0" / "segmenter" / "weights.safetensors"
-    trained = plan_training(climbed, row, "classifier")[1] / "fold-0" / "classifier" / "content.json"
-    params = json.loads(trained.read_text())["params"]
-    assert params["initialization_sha256"] == hash_file(encoder)
-    assert read_slices(climbed, row) is not None
-
-
-def test_climb__a_classifier_starts_from_an_encoder_that_has_seen_no_label(
-    tiny: Ladder, climbed: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    set_environment(monkeypatch, climbed.folder.parent.parent)
-    row = next(row for row in tiny.rows if row.name == "from_restoration")
-    list(climb(climbed, [row], [0]))
     encoder = plan_start(climbed, row) / "fold-0" / "segmenter" / "weights.safetensors"
+    has_learned_masks = encoder.is_relative_to(plan_training(climbed, row.start, "segmenter")[1])
+    assert has_learned_masks == (name == "from_masks")
     trained = plan_training(climbed, row, "classifier")[1] / "fold-0" / "classifier" / "content.json"
     assert json.loads(trained.read_text())["params"]["initialization_sha256"] == hash_file(encoder)
-    assert encoder.parent.parent.parent.parent != plan_training(climbed, row, "segmenter")[1].parent
+    assert read_slices(climbed, row) is not None
     before = encoder.stat().st_mtime_ns
     list(climb(climbed, [row], [0]))
     assert encoder.stat().st_mtime_ns == before
+
+
+def test_ladder__a_classifier_starts_from_weights_of_as_many_channels() -> None:
+    started = [row for row in read_ladder().rows if row.start is not None]
+    assert {row.name for row in started} == {"classifier_from_masks", "classifier_from_restoration"}
+    for row in started:
+        assert row.start is not None
+        segmenter, classifier = row.start.read_params().train_segmenter, row.read_params().train_classifier
+        assert segmenter.has_neighbor_slices == classifier.has_neighbor_slices, row.name
 
 
 def test_climb__averaged_segmenters_are_judged_out_of_fold(

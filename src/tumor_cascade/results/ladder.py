@@ -201,8 +201,7 @@ def plan_start(workplace: Workplace, row: Row) -> Path:
     if not row.is_start_restored:
         return plan_training(workplace, row.start, "segmenter")[1]
     inputs = {"manifest": workplace.manifest, "splits": split(workplace, row.read_params())}
-    content_id: str = describe_content(restoration.__name__, read_restoration(row).model_dump(), inputs)["content_id"]
-    return workplace.folder / restoration.STAGE / content_id[:ID_LENGTH]
+    return workplace.locate(restoration.__name__, read_restoration(row).model_dump(), inputs)
 
 
 def read_restoration(row: Row) -> TrainSegmenterParams:
