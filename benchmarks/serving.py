@@ -131,7 +131,7 @@ def compare_batching(cascade: Path, num_rows: int, num_clients: int, seconds: fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cascade", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--clients", type=int, default=8)
