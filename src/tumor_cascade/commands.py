@@ -299,8 +299,9 @@ def climb(folds: tuple[int, ...], names: tuple[str, ...], has_further: bool, art
 
     The data are those of `dvc repro validate_data`, ingested under a preset of real MRI.
     """
-    from tumor_cascade.results.ladder import Workplace, read_ladder
+    from tumor_cascade.results.ladder import Workplace
     from tumor_cascade.results.ladder import climb as climb_rows
+    from tumor_cascade.results.ladder_rows import read_ladder
 
     ladder = read_ladder()
     rows = ladder.select(names, has_further=has_further)

@@ -8,18 +8,9 @@ import pytest
 from tumor_cascade.configuration import build_preset
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.params import parse_params
-from tumor_cascade.results.ladder import (
-    LADDER_PATH,
-    Ladder,
-    Workplace,
-    climb,
-    is_trained,
-    plan_start,
-    plan_training,
-    read_ladder,
-    read_slices,
-)
+from tumor_cascade.results.ladder import Workplace, climb, is_trained, plan_start, plan_training, read_slices
 from tumor_cascade.results.ladder_page import describe_row, measure_step, measure_steps, plot_ladder, tabulate_ladder
+from tumor_cascade.results.ladder_rows import LADDER_PATH, Ladder, read_ladder
 from tumor_cascade.results.ladder_scores import collect_scores
 from tumor_cascade.results.pages import write_page
 from tumor_cascade.stages.ingest_data import ingest_data

@@ -13,7 +13,8 @@ from tumor_cascade.evaluation.figures import BLUE, ORANGE, render_png
 from tumor_cascade.evaluation.kept_masks import KeptMasks
 from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Floats, auroc_of, mean_of
 from tumor_cascade.params import EvaluateCascadeParams
-from tumor_cascade.results.ladder import Ladder, Row, Workplace, read_ladder
+from tumor_cascade.results.ladder import Workplace
+from tumor_cascade.results.ladder_rows import Ladder, Row, read_ladder
 from tumor_cascade.results.ladder_scores import RowScores, collect_scores
 from tumor_cascade.results.pages import CREDITS, describe_making, render_markdown, write_page
 

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from tumor_cascade.content import describe_content
-from tumor_cascade.results.ladder import Row, Workplace, locate_networks, read_slices, split
+from tumor_cascade.results.ladder import Workplace, locate_networks, read_slices, split
+from tumor_cascade.results.ladder_rows import Row
 from tumor_cascade.results.pages import FACTS_NAME, describe_today
 
 COLUMNS = (
