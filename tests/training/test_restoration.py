@@ -3,9 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainings import make_cohort, make_segmenter_params
 from tumor_cascade.configuration import build_preset
+from tumor_cascade.models.resunet import ResUNet
 from tumor_cascade.params import TrainSegmenterParams, parse_params
-from tumor_cascade.training.restoration import BOX_SHARE, NUM_BOXES, hide_boxes, pretrain_encoder
+from tumor_cascade.training.engine import fit
+from tumor_cascade.training.restoration import BOX_SHARE, NUM_BOXES, RestorationTraining, hide_boxes, pretrain_encoder
 
 
 def test_hide_boxes__the_same_boxes_in_all_channels_and_nothing_else() -> None:
@@ -45,3 +48,14 @@ def test_pretrain_encoder__refuses_what_it_cannot_be_judged_by(
             params, fold=0, slices=nowhere, manifest=nowhere, splits=nowhere, out_encoder=tmp_path / "encoder"
         )
     assert not (tmp_path / "encoder").exists()
+
+
+def test_restoration__learns_what_is_hidden(tmp_path: Path) -> None:
+    params = make_segmenter_params(monitor="loss", max_epochs=12, early_stopping_patience=12)
+    cohort, train_index, val_index = make_cohort()
+    torch.manual_seed(1)
+    network = ResUNet(3, params.widths, params.encoder, has_slice_head=False, has_deep_supervision=False)
+    result = fit(RestorationTraining(network, params, cohort, train_index, val_index), tmp_path / "last.ckpt", {})
+    flair = cohort.images[val_index, 1]
+    guess = float((flair - flair.median()).abs().mean())  # the best that knows no slice
+    assert result.history[result.best_epoch]["val_loss"] < 0.6 * guess
