@@ -192,18 +192,21 @@ def results() -> None:
     """Write result pages of finished runs, and list pages that are out of date."""
 
 
-@results.command(epilog=format_examples("results publish lgg-cpu"))
+@results.command(epilog=format_examples("results publish lgg-cpu", "results publish my-run --preset lgg-cpu"))
 @click.argument("name")
+@click.option("--preset", type=click.Choice(PRESETS), help="That the run was configured from, unless it is NAME.")
 @artifacts_option
 @click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
 @click.option("--readme", type=ANY_PATH, default="README.md", show_default=True, help="Its table is redrawn.")
 @params_option
-def publish(name: str, artifacts: Path, out: Path, readme: Path, params_path: Path) -> None:
+def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: Path, params_path: Path) -> None:
     """Write docs/results/NAME: figures, protocol, hardware, date and content_id of the run in the artifacts folder."""
     from tumor_cascade.results.catalog import redraw_table
     from tumor_cascade.results.run_page import publish_results
 
-    click.echo(f"Written: {publish_results(name, artifacts, params_path, out)}")
+    if preset is None and name not in PRESETS:
+        raise click.UsageError(f"{name} is no preset; say which one the run was configured from: --preset NAME.")
+    click.echo(f"Written: {publish_results(name, preset or name, artifacts, params_path, out)}")
     redraw_table(readme, out)
 
 

@@ -5,6 +5,7 @@ names under `extends`.
 """
 
 import io
+import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,6 +68,17 @@ def render_preset(name: str, overrides: Sequence[str] = ()) -> str:
     yaml.dump(values, stream)
     parse_params(_parse(stream.getvalue()), " ".join([f"preset {name}", *(f"--set {one}" for one in overrides)]))
     return stream.getvalue()
+
+
+def list_overrides(name: str, values: Mapping[str, Any]) -> list[str]:
+    """Return what makes a preset's params these: `section.key=value` each, as `configure` takes them."""
+    preset = dict(_flatten(build_preset(name)))
+    texts = (
+        (key, value if isinstance(value, str) else json.dumps(value))
+        for key, value in _flatten(values)
+        if value != preset.get(key, ABSENT)
+    )
+    return [f"{key}={text}" for key, text in texts]
 
 
 def read_overridden(path: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Result pages and the check that names stale ones."""
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from tumor_cascade.cli import main
 from tumor_cascade.configuration import configure
 from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.errors import DataError
@@ -59,7 +62,7 @@ def redraw(run: dict[str, Any]) -> str:
 
 
 def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
-    page = publish_results("smoke", **run).read_text()
+    page = publish_results("smoke", "smoke", **run).read_text()
     assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
     assert "Slice accuracy" not in page  # undefined on these data
     assert "`content_id` `c0ffeec0ffeec0ff`" in page
@@ -75,10 +78,32 @@ def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
 def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:
     metrics = {name.replace("/test_", "/oof_"): value for name, value in METRICS.items()}
     write_json(run["artifacts"] / "evaluate_cascade" / "metrics.json", metrics)
-    page = publish_results("smoke", **run).read_text()
+    page = publish_results("smoke", "smoke", **run).read_text()
     assert "Development patients, out of fold: 4 patients" in page
     assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
     assert "| 4 patients, out of fold | 0.766" in redraw(run)
+
+
+def test_publish_results__names_what_is_other_than_the_preset(run: dict[str, Any]) -> None:
+    configure("smoke", run["params_path"], ["split_data.seed=3", "assemble_cascade.mask_thresholds=[0.4, 0.5]"])
+    page = publish_results("mine", "smoke", **run).read_text()
+    settings = "--set split_data.seed=3 --set 'assemble_cascade.mask_thresholds=[0.4, 0.5]'"
+    assert f"configure smoke {settings} && dvc repro && tumor-cascade results publish mine --preset smoke`" in page
+    assert find_stale_results(run["out_dir"]) == []
+
+
+def test_publish_results__says_when_the_locked_test_set_was_opened(run: dict[str, Any]) -> None:
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    opening = f"The locked test set was opened for this page on {today}."
+    assert opening in publish_results("smoke", "smoke", **run).read_text()
+    configure("smoke", run["params_path"], ["split_data.protocol=slice_level"])
+    assert opening not in publish_results("smoke", "smoke", **run).read_text()
+
+
+def test_publish__a_name_that_is_no_preset_needs_one(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["results", "publish", "mine", "--artifacts", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "--preset" in done.output
 
 
 @pytest.mark.parametrize(
@@ -90,7 +115,7 @@ def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:
     ],
 )
 def test_find_stale_results__names_what_differs(run: dict[str, Any], change: Any, reason: str) -> None:
-    path = publish_results("smoke", **run).parent / "results.json"
+    path = publish_results("smoke", "smoke", **run).parent / "results.json"
     facts = json.loads(path.read_text())
     change(facts)
     write_json(path, facts)
@@ -101,5 +126,5 @@ def test_find_stale_results__names_what_differs(run: dict[str, Any], change: Any
 def test_publish_results__unfinished_run(run: dict[str, Any]) -> None:
     (run["artifacts"] / CONTENT_FILES["assemble_cascade"]).unlink()
     with pytest.raises(DataError, match="no output of assemble_cascade; run `dvc repro`"):
-        publish_results("smoke", **run)
+        publish_results("smoke", "smoke", **run)
     assert not run["out_dir"].exists()

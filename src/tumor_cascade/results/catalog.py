@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from tumor_cascade.configuration import PRESETS, render_preset
+from tumor_cascade.configuration import PRESETS, build_preset
 from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.params import STAGES
 from tumor_cascade.results.pages import FACTS_NAME, PAGE_NAME
@@ -48,7 +46,7 @@ def find_stale_results(out_dir: Path) -> list[str]:
         reasons = [f"code of {name}" for name, code in facts["code"].items() if code != hash_code(name)]
         preset = facts.get("preset", facts["name"])
         if preset in PRESETS and "params" in facts:  # rows of the ladder have params of their own
-            today = YAML(typ="safe", pure=True).load(render_preset(preset))
+            today = build_preset(preset, facts.get("overrides", []))
             reasons += [f"params of {stage}" for stage in STAGES if facts["params"].get(stage) != today[stage]]
         reasons += ["lock file"] if facts["lock"] != lock else []
         if reasons:

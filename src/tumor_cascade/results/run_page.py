@@ -2,10 +2,12 @@
 
 import datetime
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
+from tumor_cascade.configuration import list_overrides
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES, parse_params, read_yaml
 from tumor_cascade.results.pages import CREDITS, FACTS_NAME, PAGE_NAME, describe_hardware
@@ -44,11 +46,12 @@ HEADLINES = (
 )
 
 
-def publish_results(name: str, artifacts: Path, params_path: Path, out_dir: Path) -> Path:
+def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, out_dir: Path) -> Path:
     """Write a page about the run whose artifacts stand in a folder; return its path.
 
     Args:
-        name: Of the page, usually the preset's.
+        name: Of the page.
+        preset: That the params were made from; the page names every value that is other.
         artifacts: Folder of all stages' outputs.
         params_path: The params of the run.
         out_dir: Folder of result pages; the page is `<out_dir>/<name>/README.md`.
@@ -62,6 +65,8 @@ def publish_results(name: str, artifacts: Path, params_path: Path, out_dir: Path
     metrics = json.loads((artifacts / "evaluate_cascade" / "metrics.json").read_text(encoding="utf-8"))
     facts = {
         "name": name,
+        "preset": preset,
+        "overrides": list_overrides(preset, params.model_dump()),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "hardware": describe_hardware(),
         "protocol": params.split_data.protocol,
@@ -105,18 +110,17 @@ def render_page(facts: dict[str, Any]) -> str:
         if facts["protocol"] == "slice_level"
         else ""
     )
+    is_locked = split == "test" and facts["protocol"] == "patient_level"
+    opening = f" The locked test set was opened for this page on {facts['date']}." if is_locked else ""
     lines = [
         f"# Results: `{facts['name']}`",
         "",
         f"{SPLITS[split]}: {metrics['cascade/num_patients']} patients, {metrics['cascade/num_slices']} "
         f"slices, {metrics['cascade/num_tumor_slices']} with tumor. Protocol: `{facts['protocol']}`.{leak} "
-        f"Trained and scored on {facts['hardware']}, {facts['date']}. `content_id` `{facts['content_id'][:16]}`.",
+        f"Trained and scored on {facts['hardware']}, {facts['date']}.{opening} "
+        f"`content_id` `{facts['content_id'][:16]}`.",
         "",
-        "Made by `tumor-cascade configure "
-        + facts["name"]
-        + " && dvc repro && tumor-cascade results publish "
-        + facts["name"]
-        + "`. Brackets: 95 % bootstrap interval over patients. Research use only.",
+        f"Made by `{describe_commands(facts)}`. Brackets: 95 % bootstrap interval over patients. Research use only.",
         "",
         "| metric | value |",
         "|---|---|",
@@ -127,6 +131,14 @@ def render_page(facts: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def describe_commands(facts: dict[str, Any]) -> str:
+    """Return the commands that make a page and all that it shows."""
+    name, preset = facts["name"], facts["preset"]
+    settings = "".join(f" --set {shlex.quote(override)}" for override in facts["overrides"])
+    publish = f"results publish {name}" + (f" --preset {preset}" if name != preset else "")
+    return f"tumor-cascade configure {preset}{settings} && dvc repro && tumor-cascade {publish}"
 
 
 def split_names(metrics: dict[str, Any]) -> tuple[str, dict[str, Any]]:
