@@ -184,6 +184,7 @@ def test_mistakes__leave_no_trace_in_the_answer(product: Path, capfd: pytest.Cap
     require(reply, 500, "its log tells which")
     assert b"Traceback" not in reply.body
     assert b".py" not in reply.body
+    assert {name: reply.headers.get(name.lower()) for name in HEADERS} == HEADERS
     assert "Traceback" in capfd.readouterr().err
 
 

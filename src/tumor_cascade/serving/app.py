@@ -161,7 +161,9 @@ async def refuse_route(request: Request, error: Exception) -> Response:
 
 async def fail(request: Request, error: Exception) -> Response:
     """Answer where this code is wrong; the traceback goes to the log alone."""
-    return answer_error(500, "the server has made a mistake; its log tells which.")
+    response = answer_error(500, "the server has made a mistake; its log tells which.")
+    response.headers.update(HEADERS)  # sent from outside of `SafeHeaders`
+    return response
 
 
 def answer_error(status: int, message: str) -> Response:

@@ -73,10 +73,10 @@ class Intake:
         num_bytes = 0
         async for chunk in request.stream():
             num_bytes += len(chunk)
+            is_too_large = is_too_large or num_bytes > self.max_body_bytes
             if num_bytes > MAX_DROPPED_BYTES:
                 break
-            if is_too_large or num_bytes > self.max_body_bytes:
-                is_too_large = True
+            if is_too_large:
                 self._held -= sum(map(len, parts))
                 parts.clear()
                 continue

@@ -17,7 +17,8 @@ JSON_TYPE, CSV_TYPE = "application/json", "text/csv"
 PARQUET_TYPES = ("application/vnd.apache.parquet", "application/x-parquet")
 FORMS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 MAX_DEPTH = 16
-TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\Z)|[\[{]|[\]}]|[0-9]+', re.DOTALL)  # a string is one, ended or not
+# A string is one, ended or not, even after a lone backslash: a failed match would be tried again at every quote.
+TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]|[0-9]+', re.DOTALL)
 ReadParquet = Callable[[bytes], list[dict[str, Any]]]
 
 
