@@ -13,8 +13,8 @@ from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.data.manifest import write_manifest
 from tumor_cascade.data.split import write_splits
 from tumor_cascade.product import read_artifact_json
-from tumor_cascade.registry.ledger import LEDGER_PREFIX
-from tumor_cascade.registry.promotion import DECISION_NAME, Judgement
+from tumor_cascade.registry.ledger import DECISION_NAME, LEDGER_PREFIX
+from tumor_cascade.registry.promotion import Judgement
 from tumor_cascade.registry.verdicts import Verdict
 from tumor_cascade.storage import CONTENT_NAME, canonical_json, hash_file, hash_path, write_json
 
@@ -79,7 +79,7 @@ def read_name(cascade: Path) -> str:
 
 def judge_as(verdict: Verdict, card: str = "# A card\n") -> Judgement:
     """Return a judgement without any evidence."""
-    decision = {"verdict": verdict, "card": hashlib.sha256(card.encode()).hexdigest()}
+    decision = {"verdict": verdict, "files": {"model_card.md": hashlib.sha256(card.encode()).hexdigest()}}
     pages = {DECISION_NAME: canonical_json(decision), "model_card.md": card.encode()}
     return Judgement(verdict, f"said to be {verdict}", "3" * 64, pages)
 

@@ -1,5 +1,6 @@
 """The chain of entries and what it amounts to, on a folder, without MLflow."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -128,9 +129,22 @@ def test_read_chain__names_gaps_and_strangers(store: FolderStore) -> None:
 
 def test_put_evidence__is_kept_under_the_hash_of_the_decision(store: ObjectStore) -> None:
     pages = {"decision.json": b"{}", "comparison.html": b"<p>"}
-    digest = put_evidence(store, pages, "decision.json")
+    digest = put_evidence(store, pages)
     assert digest == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # SHA-256 of {}
-    assert read_pages(store, digest) == pages
+    assert read_pages(store, digest) == ({"decision.json": b"{}"}, [])  # what it does not list is nobody's
+
+
+def test_read_pages__names_what_is_edited_or_gone(store: FolderStore) -> None:
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in (("a.md", b"a"), ("b.md", b"b"))}
+    pages = {"a.md": b"a", "b.md": b"b", "decision.json": json.dumps({"files": files}).encode()}
+    digest = put_evidence(store, pages)
+    assert read_pages(store, digest) == (pages, [])
+    folder = store.folder / "evidence" / digest
+    (folder / "a.md").write_text("A")
+    (folder / "b.md").unlink()
+    assert read_pages(store, digest)[1] == ["a.md was edited", "b.md is gone"]
+    (folder / "decision.json").write_text('{"files": {"../../x": "0"}}')
+    assert read_pages(store, digest) == ({}, ["decision.json was edited"])
 
 
 def test_chain__finds_the_last_word_on_a_version(store: ObjectStore) -> None:
@@ -138,6 +152,6 @@ def test_chain__finds_the_last_word_on_a_version(store: ObjectStore) -> None:
         append(store, kind, number)  # type: ignore[arg-type]
     chain: Chain = read_chain(store)
     last = chain.find_last(name_version(1))
-    assert (last and last.sequence, chain.find_judged(name_version(1)).sequence) == (3, 1)
+    assert last and last.sequence == 3
     assert chain.find_files(name_version(2)) == FILES
     assert (chain.find_last(name_version(9)), chain.find_files(name_version(9))) == (None, {})

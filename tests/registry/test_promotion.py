@@ -189,8 +189,8 @@ def test_audit__names_what_was_done_by_hand(shared: Shared, offer: Promoter, wor
     client.set_registered_model_alias(CLASSIFIER, "champion", "1")
     client.set_model_version_tag(PRODUCT, "1", "verdict", "excellent")
     edit(workplace, "a")
-    evidence = next((workplace / "promotions/evidence").glob("*/decision.json"))
-    evidence.write_text("{}")
+    decision = next((workplace / "promotions/evidence").glob("*/decision.json"))
+    decision.write_text("{}")
     findings = "\n".join(audit(shared.registry, shared.store))
     for expected in (
         "alias best is none of this project's: somebody set it by hand",
@@ -198,8 +198,8 @@ def test_audit__names_what_was_done_by_hand(shared: Shared, offer: Promoter, wor
         "tumor-cascade-classifier carries the alias champion; only tumor-cascade may",
         "tumor-cascade version 1: tag verdict is excellent, not promoted",
         "tumor-cascade version 1: artifacts/cascade/cascade.json was edited",
-        "the decision of ledger entry 1 is edited",
-        "the decision of ledger entry 2 is edited",
+        "the decision of ledger entry 1: decision.json was edited",
+        "the decision of ledger entry 2: decision.json was edited",
     ):
         assert expected in findings
     assert len(findings.splitlines()) == 7
@@ -217,6 +217,55 @@ def test_recover__puts_aliases_and_tags_back(shared: Shared, offer: Promoter) ->
         "alias previous: none -> 1",
     ]
     assert recover(shared.registry, shared.store) == []
+    assert audit(shared.registry, shared.store) == []
+
+
+def test_decision__an_edited_page_is_named_and_never_shown(shared: Shared, offer: Promoter, workplace: Path) -> None:
+    offer("a", "promote")
+    card = next((workplace / "promotions/evidence").glob("*/model_card.md"))
+    card.write_text("# The very best\n")
+    (card.parent / "more.html").write_text("<p>")  # listed nowhere, so it is nobody's
+    assert audit(shared.registry, shared.store) == ["the decision of ledger entry 1: model_card.md was edited"]
+    assert recover(shared.registry, shared.store) == []
+    assert "best" not in shared.registry.list_versions(PRODUCT)[0].description
+    with pytest.raises(DataError, match=r"version 1 is not what the ledger knows:\n- model_card.md was edited"):
+        offer("a", "promote")
+
+
+def test_promote__a_champion_brought_back_is_champion(shared: Shared, offer: Promoter) -> None:
+    offer("a", "promote")
+    offer("b", "promote")
+    roll_back(shared.registry, shared.store, why="b is slow")
+    assert not offer("b", "refuse").is_promoted
+    roll_back(shared.registry, shared.store, why="it was the disk", version=2)
+    again = offer("b", "promote")
+    assert (again.is_promoted, again.is_new, again.entry.why) == (True, False, "it was the disk")
+    assert "decision.json" in again.pages
+
+
+def test_recover__leaves_versions_that_were_registered_by_hand(
+    shared: Shared, offer: Promoter, workplace: Path
+) -> None:
+    offer("a", "promote")
+    folder = shared.registry.download(PRODUCT, 1, workplace / "copy")
+    for _ in range(2):
+        logged = shared.registry.log_folder(PRODUCT, folder, {"content_id": "5" * 64})
+        shared.registry.client.create_model_version(PRODUCT, f"models:/{logged}", model_id=logged)
+    assert audit(shared.registry, shared.store) == [
+        f"tumor-cascade version {number} was registered by hand: no content_id" for number in (2, 3)
+    ]
+    assert recover(shared.registry, shared.store) == []
+    assert [one.ref.version for one in shared.registry.list_versions(PRODUCT)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("head", ["abc", "", "-3 x", "0 ", "1 " + "A" * 64])
+def test_audit__names_a_remembered_head_that_is_none(shared: Shared, offer: Promoter, head: str) -> None:
+    offer("a", "promote")
+    shared.registry.set_model_tag("ledger_head", head)
+    message = "the registry's tag ledger_head is no number and hash of an entry; put it back, or delete it"
+    check_refusal(shared, offer, message)
+    shared.registry.client.delete_registered_model_tag(PRODUCT, "ledger_head")
+    recover(shared.registry, shared.store)
     assert audit(shared.registry, shared.store) == []
 
 

@@ -1,8 +1,10 @@
 """A registered version is loaded as it was registered, or not at all."""
 
 import contextlib
+import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +112,18 @@ def test_check_version__an_edit_that_the_manifest_hides_is_seen_by_the_ledger(ve
         check_version(version)
     assert "weights.safetensors was edited" in str(caught.value)
     assert "version.json was edited" in str(caught.value)
+
+
+def test_check_version__files_with_another_content_id_are_no_version_that_the_ledger_knows(version: Path) -> None:
+    for name in ("artifacts/version.json", "artifacts/cascade/content.json"):
+        path = version / name
+        path.write_text(re.sub(r'"content_id": "[0-9a-f]{64}"', f'"content_id": "{"7" * 64}"', path.read_text()))
+    manifest = version / "artifacts/version.json"
+    facts = json.loads(manifest.read_text())
+    facts["files"]["artifacts/cascade/content.json"] = hash_file(version / "artifacts/cascade/content.json")
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="not what the ledger knows"):
+        check_version(version)
 
 
 def test_check_version__mlflows_own_files_are_checked_by_the_ledger(version: Path) -> None:

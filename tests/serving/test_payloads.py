@@ -108,7 +108,18 @@ def test_read_payload__refuses_other_bodies_without_repeating_them(body: bytes |
         ('"' + '\\"' * 9_000 + " " * 15_000_000, "no JSON"),
         ('"' + '\\"' * 9_000 + "a" * 15_000_000 + "\\", "no JSON"),
     ],
-    ids=["lists", "objects", "long", "numbers", "strings", "empty objects", "digits", "exponent", "quotes", "backslash"],
+    ids=[
+        "lists",
+        "objects",
+        "long",
+        "numbers",
+        "strings",
+        "empty objects",
+        "digits",
+        "exponent",
+        "quotes",
+        "backslash",
+    ],
 )
 def test_read_payload__costly_json_is_refused_in_a_moment(body: str, message: str) -> None:
     started = time.process_time()

@@ -1,9 +1,11 @@
 """Aliases, tags and descriptions in the registry: a picture of the ledger, drawn again as often as needed."""
 
+import re
+
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.object_store import ObjectStore
 from tumor_cascade.registry.entries import State, VersionRef
-from tumor_cascade.registry.ledger import Chain, read_chain, read_evidence, require_sound
+from tumor_cascade.registry.ledger import Chain, read_chain, read_pages, require_sound
 from tumor_cascade.registry.versions import MAX_DESCRIPTION, PRODUCT, ModelRegistry, Registered
 
 ALIASES = ("champion", "challenger", "previous")
@@ -30,10 +32,15 @@ def open_chain(registry: ModelRegistry, store: ObjectStore) -> Chain:
 
 def find_lost_head(chain: Chain, tags: dict[str, str]) -> list[str]:
     """Return what contradicts the head that the registry remembers: the one edit that the chain itself cannot show."""
-    number, _, digest = tags.get(HEAD_TAG, "0 ").partition(" ")
-    if int(number) > len(chain.entries):
+    if HEAD_TAG not in tags:
+        return []
+    head = re.fullmatch(r"([1-9][0-9]{0,9}) ([0-9a-f]{64})", tags[HEAD_TAG])
+    if head is None:
+        return [f"the registry's tag {HEAD_TAG} is no number and hash of an entry; put it back, or delete it"]
+    number = int(head[1])
+    if number > len(chain.entries):
         return [f"ledger entry {number} is gone: the registry remembers it"]
-    if int(number) and chain.digests[int(number) - 1] != digest:
+    if chain.digests[number - 1] != head[2]:
         return [f"ledger entry {number} was edited: the registry remembers another hash"]
     return []
 
@@ -110,9 +117,9 @@ def draw_version(registry: ModelRegistry, store: ObjectStore, chain: Chain, one:
 def read_card(store: ObjectStore, chain: Chain, ref: VersionRef) -> str:
     """Return a version's model card, as long as a description may be: of the last judgement that scored it if any did.
 
-    Without a judgement there is none, and the text is empty.
+    Without a judgement there is none, and the text is empty; so it is where the card was edited.
     """
     judged = [entry for entry in chain.entries if entry.to == ref and entry.evidence]
     told = [entry for entry in judged if entry.data] or judged
-    page = read_evidence(store, str(told[-1].evidence), CARD_NAME) if told else None
-    return (page or b"").decode()[:MAX_DESCRIPTION]
+    pages = read_pages(store, str(told[-1].evidence))[0] if told else {}
+    return pages.get(CARD_NAME, b"").decode()[:MAX_DESCRIPTION]

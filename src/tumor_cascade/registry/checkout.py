@@ -42,7 +42,9 @@ def describe_checkout() -> Checkout:
     commit = ask_git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     if commit is None:
         return describe_image()
-    status = ask_git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "--", *MAKING) or ""
+    status = ask_git(root, "status", "--porcelain", "--untracked-files=all", "--no-renames", "--", *MAKING)
+    if status is None:
+        return Checkout(commit, ("the checkout, whose state git cannot tell,",))
     return Checkout(commit, tuple(line[3:] for line in status.splitlines()))
 
 
@@ -85,7 +87,7 @@ def is_committed(path: Path) -> bool:
     """Say whether a file is as committed: in git as it stands, or in the record of the installed wheel."""
     folder = path.absolute().parent
     if ask_git(folder, "ls-files", "--error-unmatch", "--", path.name) is not None:
-        return not ask_git(folder, "status", "--porcelain", "--", path.name)
+        return ask_git(folder, "status", "--porcelain", "--", path.name) == ""
     return path.is_file() and read_record().get(path.resolve()) == hash_file(path)
 
 

@@ -19,9 +19,10 @@ from tumor_cascade.registry.evidence import Patients, reuse_report, score, selec
 from tumor_cascade.registry.health import CASCADE_DIR, HealthProbe, judge_health
 from tumor_cascade.registry.integrity import inspect_cascade
 from tumor_cascade.registry.judged_metrics import Scores
+from tumor_cascade.registry.ledger import DECISION_NAME
 from tumor_cascade.registry.model_card import Card, render_card
 from tumor_cascade.registry.policy import Policy
-from tumor_cascade.registry.promotion import DECISION_NAME, Judgement, Stored
+from tumor_cascade.registry.promotion import Judgement, Stored
 
 PAGE_NAME, TABLE_NAME = "comparison.html", "per_patient.csv"
 

@@ -7,6 +7,7 @@ does not has not. Aliases in the model registry only show what the ledger says.
 import datetime
 import getpass
 import hashlib
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from tumor_cascade.object_store import ObjectStore
 from tumor_cascade.registry.entries import Entry, Kind, PolicyRef, State, VersionRef
 
 LEDGER_PREFIX, EVIDENCE_PREFIX = "ledger/", "evidence/"
+DECISION_NAME = "decision.json"  # lists the other files of a decision, under `files`
 FIRST_PREVIOUS = "0" * 64
 
 
@@ -52,9 +54,9 @@ class Chain:
         """Return path -> SHA-256 of a version's files, as its last entry says."""
         return next((entry.files for entry in reversed(self.entries) if entry.to == ref), {})
 
-    def find_judged(self, ref: VersionRef) -> Entry:
-        """Return the last entry that judged a version which the ledger knows."""
-        return next(entry for entry in reversed(self.entries) if entry.to == ref and entry.kind != "rollback")
+    def find_evidence(self, ref: VersionRef) -> str | None:
+        """Return the hash of the last decision about a version."""
+        return next((entry.evidence for entry in reversed(self.entries) if entry.to == ref and entry.evidence), None)
 
     def find_last(self, ref: VersionRef) -> Entry | None:
         """Return the last entry about a version."""
@@ -159,21 +161,30 @@ def append_entry(
     return entry if store.put_if_absent(name_entry(entry.sequence), entry.to_bytes()) else None
 
 
-def put_evidence(store: ObjectStore, pages: dict[str, bytes], main: str) -> str:
-    """Keep a decision's files under the hash of the main one; return the hash."""
-    digest = hashlib.sha256(pages[main]).hexdigest()
+def put_evidence(store: ObjectStore, pages: dict[str, bytes]) -> str:
+    """Keep a decision's files under the hash of `decision.json`, which lists the hashes of the others; return it."""
+    digest = hashlib.sha256(pages[DECISION_NAME]).hexdigest()
     for name, content in pages.items():
         store.put_if_absent(f"{EVIDENCE_PREFIX}{digest}/{name}", content)
     return digest
 
 
-def read_evidence(store: ObjectStore, digest: str, name: str) -> bytes | None:
-    """Return a file of a decision, or None."""
-    return store.get(f"{EVIDENCE_PREFIX}{digest}/{name}")
+def list_pages(store: ObjectStore, digest: str) -> dict[str, str]:
+    """Return name -> SHA-256 of a decision's files, as its unedited `decision.json` says; else of that file alone."""
+    own = {DECISION_NAME: digest}
+    content = store.get(f"{EVIDENCE_PREFIX}{digest}/{DECISION_NAME}")
+    if content is None or hashlib.sha256(content).hexdigest() != digest:
+        return own
+    return {**json.loads(content).get("files", {}), **own}
 
 
-def read_pages(store: ObjectStore, digest: str) -> dict[str, bytes]:
-    """Return all files of a decision."""
-    prefix = f"{EVIDENCE_PREFIX}{digest}/"
-    found = {key.removeprefix(prefix): store.get(key) for key in store.list_keys(prefix)}
-    return {name: content for name, content in found.items() if content is not None}
+def read_pages(store: ObjectStore, digest: str) -> tuple[dict[str, bytes], list[str]]:
+    """Return the files of a decision as they were written, and a line for each that is not."""
+    pages, faults = {}, []
+    for name, expected in list_pages(store, digest).items():
+        content = store.get(f"{EVIDENCE_PREFIX}{digest}/{name}")
+        if content is None or hashlib.sha256(content).hexdigest() != expected:
+            faults.append(f"{name} {'is gone' if content is None else 'was edited'}")
+        else:
+            pages[name] = content
+    return pages, faults

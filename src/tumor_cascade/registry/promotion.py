@@ -23,7 +23,6 @@ from tumor_cascade.registry.version_folder import pack_version
 from tumor_cascade.registry.versions import CLASSIFIER, PRODUCT, SEGMENTER, ModelRegistry, compare_files, hash_files
 from tumor_cascade.storage import CONTENT_NAME
 
-DECISION_NAME = "decision.json"
 COMPONENT_MODELS = {"classifiers": CLASSIFIER, "segmenters": SEGMENTER}
 MAX_ROUNDS = 100
 
@@ -127,12 +126,14 @@ def settle(
 ) -> Outcome | None:
     """Return how a candidate fares, judging it if need be; None where another entry came between."""
     if chain.state.champion == candidate.ref:
-        return recall(store, chain.find_judged(candidate.ref))
+        last = chain.find_last(candidate.ref)  # a rollback, maybe, which has no pages of its own
+        assert last is not None
+        return recall(store, last, chain.find_evidence(candidate.ref))
     judgement = judge(candidate, champion, chain.state)
     known = find_same(chain, candidate.ref, judgement, policy)
     if known is not None:
-        return recall(store, known)
-    evidence = put_evidence(store, judgement.pages, DECISION_NAME)
+        return recall(store, known, known.evidence)
+    evidence = put_evidence(store, judgement.pages)
     entry = append_entry(
         store,
         chain,
@@ -147,9 +148,16 @@ def settle(
     return None if entry is None else Outcome(entry, judgement.pages, is_new=True)
 
 
-def recall(store: ObjectStore, entry: Entry) -> Outcome:
-    """Return the outcome of an earlier run."""
-    return Outcome(entry, read_pages(store, str(entry.evidence)), is_new=False)
+def recall(store: ObjectStore, entry: Entry, evidence: str | None) -> Outcome:
+    """Return the outcome of an earlier run.
+
+    Raises:
+        DataError: Pages of its decision are edited or gone.
+    """
+    pages, faults = read_pages(store, str(evidence))
+    if faults:
+        raise DataError(faults, f"the decision about version {entry.to.version} is not what the ledger knows:")
+    return Outcome(entry, pages, is_new=False)
 
 
 def register_version(registry: ModelRegistry, cascade: Path, policy: PolicyRef, folder: Path) -> int:

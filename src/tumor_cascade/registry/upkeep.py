@@ -1,6 +1,5 @@
 """What people do about the registry by hand: recover, roll back, audit, list."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from tumor_cascade.registry.aliases import (
     read_card,
 )
 from tumor_cascade.registry.entries import Entry, VersionRef
-from tumor_cascade.registry.ledger import Chain, append_entry, read_chain, read_evidence
-from tumor_cascade.registry.promotion import DECISION_NAME, check_files, fetch
+from tumor_cascade.registry.ledger import Chain, append_entry, read_chain, read_pages
+from tumor_cascade.registry.promotion import check_files, fetch
+from tumor_cascade.registry.runs import CONTENT_TAG
 from tumor_cascade.registry.versions import (
     CLASSIFIER,
     PRODUCT,
@@ -52,7 +52,7 @@ def find_twins(registry: ModelRegistry, chain: Chain) -> list[Registered]:
     twins = []
     for name in (PRODUCT, CLASSIFIER, SEGMENTER):
         seen = set[str]()
-        for one in registry.list_versions(name):
+        for one in (one for one in registry.list_versions(name) if CONTENT_TAG in one.tags):  # others are unlike any
             if one.ref.content_id in seen and not (name == PRODUCT and one.ref in known):
                 twins.append(one)
             seen.add(one.ref.content_id)
@@ -160,6 +160,8 @@ def audit(registry: ModelRegistry, store: ObjectStore) -> list[str]:
         findings.append(f"{twin.name} version {twin.ref.version} is a second one of content {twin.ref.content_id[:12]}")
     for name in (CLASSIFIER, SEGMENTER):
         findings += [f"{name} carries the alias {alias}; only {PRODUCT} may" for alias in registry.read_model(name)[0]]
+    strangers = [one for one in versions.values() if CONTENT_TAG not in one.tags]
+    findings += [f"{PRODUCT} version {one.ref.version} was registered by hand: no {CONTENT_TAG}" for one in strangers]
     findings += audit_evidence(store, chain)
     for ref in {entry.to: None for entry in chain.entries}:
         findings += audit_version(registry, chain, ref, versions.get(ref.version))
@@ -181,13 +183,10 @@ def audit_aliases(aliases: dict[str, int], chain: Chain) -> Iterator[str]:
 
 
 def audit_evidence(store: ObjectStore, chain: Chain) -> Iterator[str]:
-    """Yield each entry whose decision is gone or edited."""
-    for entry in chain.entries:
-        if entry.evidence is None:
-            continue
-        page = read_evidence(store, entry.evidence, DECISION_NAME)
-        if page is None or hashlib.sha256(page).hexdigest() != entry.evidence:
-            yield f"the decision of ledger entry {entry.sequence} is {'gone' if page is None else 'edited'}"
+    """Yield each file of a decision that is gone or edited."""
+    for entry in (entry for entry in chain.entries if entry.evidence is not None):
+        for fault in read_pages(store, str(entry.evidence))[1]:
+            yield f"the decision of ledger entry {entry.sequence}: {fault}"
 
 
 def audit_version(registry: ModelRegistry, chain: Chain, ref: VersionRef, found: Registered | None) -> Iterator[str]:
