@@ -46,7 +46,7 @@ def test_build_preset__one_augmentation_changes_alone() -> None:
         ("train_segmenter.fp=0.5", r"train_segmenter.fp is no parameter; must be one of .*widths, training_slices"),
         ("nothing.here=1", r"nothing is no parameter; must be one of ingest_data, validate_data"),
         ("train_segmenter=1", r"train_segmenter is a section; name one of its keys"),
-        ("train_segmenter.seed=[", r"the value is no valid YAML; quote it"),
+        ("train_segmenter.seed=[", r"the value is no valid YAML; quote one with spaces"),
         (
             "train_segmenter.fn_weight=1.4",
             r"^preset phantom --set .*fn_weight is 1.4; must be less than",

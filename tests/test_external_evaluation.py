@@ -9,7 +9,7 @@ from manifests import make_manifest
 from products import CONTENT_ID, write_product
 from tumor_cascade.configuration import PRESETS_DIR
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.external_evaluation import evaluate_folder, find_acquaintance
+from tumor_cascade.external_evaluation import evaluate_folder, find_acquaintance, find_patients
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, read_section
 from tumor_cascade.storage import write_json
 
@@ -24,7 +24,7 @@ FAST = EVALUATE.model_copy(update={"num_bootstrap": 100})
 
 def test_find_acquaintance__strangers(tmp_path: Path) -> None:
     acquaintance = find_acquaintance(write_product(tmp_path, gate_threshold=0.5, training_patients=["ZZ_1"]), MANIFEST)
-    assert (acquaintance.num_patients, acquaintance.num_training, acquaintance.num_validation) == (4, 0, 0)
+    assert (acquaintance.num_patients, acquaintance.training, acquaintance.validation) == (4, (), ())
     assert (acquaintance.is_leaky, acquaintance.protocol) == (False, "external")
 
 
@@ -34,7 +34,7 @@ def test_find_acquaintance__training_and_validation_patients_are_known(tmp_path:
         tmp_path, gate_threshold=0.5, training_patients=[KNOWN], validation_patients=[KNOWN, VALIDATED]
     )
     acquaintance = find_acquaintance(cascade, MANIFEST)
-    assert (acquaintance.num_training, acquaintance.num_validation, acquaintance.is_leaky) == (1, 1, True)
+    assert (acquaintance.training, acquaintance.validation, acquaintance.is_leaky) == ((KNOWN,), (VALIDATED,), True)
     assert acquaintance.protocol == "external; 2 of 4 patients known from training or validation"
 
 
@@ -46,7 +46,7 @@ def test_find_acquaintance__leaky_product_stays_leaky(tmp_path: Path) -> None:
 def test_find_acquaintance__invented_ids_are_not_compared(tmp_path: Path) -> None:
     cascade = write_product(tmp_path, gate_threshold=0.5, training_patients=[KNOWN])
     acquaintance = find_acquaintance(cascade, MANIFEST.assign(has_patient_ids=False))
-    assert (acquaintance.is_checkable, acquaintance.num_training, acquaintance.is_leaky) == (False, 0, False)
+    assert (acquaintance.is_checkable, acquaintance.known, acquaintance.is_leaky) == (False, (), False)
     assert acquaintance.protocol == "external; no patient ids to compare with training"
 
 
@@ -63,8 +63,9 @@ def test_evaluate_folder__zip_with_a_known_patient(tmp_path: Path) -> None:
     cascade = write_product(tmp_path / "cascade", gate_threshold=0.0, training_patients=known)
     out = tmp_path / "out"
     found = evaluate_folder(cascade, packed, out, INGEST, FAST, layout="kaggle", is_overwrite=False)
-    assert found.num_training == 1
-    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "report"]
+    assert found.training == (make_patient_id(1),)
+    assert sorted(path.name for path in out.iterdir()) == ["known_patients.csv", "metrics.json", "report"]
+    assert (out / "known_patients.csv").read_text() == f"patient_id,known_from\n{make_patient_id(1)},training\n"
     metrics = json.loads((out / "metrics.json").read_text())
     # Three patients of three slices, the middle one with tumor.
     assert (metrics["cascade/test_num_patients"], metrics["cascade/test_num_slices"]) == (3, 9)
@@ -74,6 +75,44 @@ def test_evaluate_folder__zip_with_a_known_patient(tmp_path: Path) -> None:
     assert content["protocol"] == "external; 1 of 3 patients known from training or validation"
     assert content["content_id"] != CONTENT_ID
     assert set(pd.read_csv(out / "report" / "per_patient.csv")["patient_id"]) == {make_patient_id(n) for n in range(3)}
+
+
+def test_evaluate_folder__new_patients_only(tmp_path: Path) -> None:
+    raw, out = make_archive(tmp_path / "raw", num_patients=3), tmp_path / "out"
+    cascade = write_product(tmp_path / "cascade", gate_threshold=0.0, training_patients=[make_patient_id(1)])
+    found = evaluate_folder(cascade, raw, out, INGEST, FAST, layout="kaggle", is_overwrite=False, has_only_new=True)
+    assert (found.num_patients, found.known, found.num_left_out, found.is_leaky) == (2, (), 1, False)
+    assert found.protocol == "external; 1 known patients left out"
+    assert not (out / "known_patients.csv").exists()
+    scored = set(pd.read_csv(out / "report" / "per_patient.csv")["patient_id"])
+    assert scored == {make_patient_id(n) for n in (0, 2)}
+    cascade = write_product(
+        tmp_path / "knows-all", gate_threshold=0.0, validation_patients=[make_patient_id(n) for n in range(3)]
+    )
+    with pytest.raises(DataError, match="no patient is new"):
+        evaluate_folder(
+            cascade, raw, tmp_path / "more", INGEST, FAST, layout="kaggle", is_overwrite=False, has_only_new=True
+        )
+    assert not (tmp_path / "more").exists()
+
+
+def test_find_patients__below_folders_that_hold_nothing_else(tmp_path: Path) -> None:
+    raw = make_archive(tmp_path / "download" / "lgg" / "patients", num_patients=2)
+    layout = find_patients(raw)
+    for folder in (tmp_path, tmp_path / "download", raw):
+        assert find_patients(folder) == layout
+    (tmp_path / ".DS_Store").touch()
+    assert find_patients(tmp_path) == layout
+    (tmp_path / "more").mkdir()
+    assert find_patients(tmp_path) == tmp_path  # which of the two it is, nobody can tell
+
+
+def test_find_patients__the_only_patient_is_no_such_folder(tmp_path: Path) -> None:
+    raw = make_archive(tmp_path / "raw", num_patients=1)
+    [patient] = [path for path in raw.rglob(make_patient_id(0)) if path.is_dir()]
+    assert find_patients(patient.parent) == patient.parent
+    with pytest.raises(DataError, match="holds slices itself; name the folder that patients' folders lie in"):
+        find_patients(patient)
 
 
 def test_evaluate_folder__flat_folder_of_images(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tumor_cascade.cli import main
-from tumor_cascade.configuration import configure
+from tumor_cascade.configuration import configure, override_params
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import STAGES, read_yaml
 from tumor_cascade.whole_pipeline import list_commands, overridden
@@ -65,3 +69,27 @@ def test_list_commands__are_those_of_dvc_with_every_fold(params_path: Path) -> N
 def test_pipeline__skip_without_dvc_only() -> None:
     result = CliRunner().invoke(main, ["pipeline", "--skip", "validate_data"])
     assert result.exit_code == 2 and "--skip goes with --without-dvc" in result.output
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_pipeline__stopped_leaves_the_params_as_they_were(params_path: Path, signal_name: str) -> None:
+    before, folder = params_path.read_bytes(), params_path.parent
+    (folder / "dvc.yaml").write_text(DVC_FILE.read_text())
+    command = [sys.executable, "-m", "tumor_cascade.cli", "pipeline", "--without-dvc"]
+    started = subprocess.Popen([*command, "--set", "split_data.seed=77"], cwd=folder, stderr=subprocess.PIPE)
+    try:
+        while b"seed: 77" not in params_path.read_bytes():
+            assert started.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)  # into the first stage
+        started.send_signal(getattr(signal, signal_name))
+        assert started.wait(60) != 0
+    finally:
+        started.kill()
+        started.communicate()
+    assert params_path.read_bytes() == before
+
+
+def test_override__an_open_quotation_is_named(params_path: Path) -> None:
+    with pytest.raises(ParamsError, match="No closing quotation; quote values as a shell has it"):
+        override_params(params_path, ["train_classifier.initialization=it's"])

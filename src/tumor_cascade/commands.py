@@ -6,6 +6,7 @@ from typing import Literal
 import click
 
 from tumor_cascade.configuration import PRESETS
+from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, read_section
 from tumor_cascade.pod_options import StoredPath, executor_input_option
 
@@ -13,6 +14,7 @@ PARAMS_FILE = click.Path(path_type=Path, dir_okay=False)
 EXISTING = click.Path(path_type=Path, exists=True)
 EXISTING_DIR = click.Path(path_type=Path, exists=True, file_okay=False)
 ANY_PATH = click.Path(path_type=Path)
+RESULTS = "docs/results"
 RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or treatment."
 
 
@@ -165,22 +167,34 @@ def predict(
     help="kaggle: <patient>/<patient>_<number>.tif and ..._mask.tif; images: a flat folder without patient ids.",
 )
 @params_option
+@click.option("--new-only", "has_only_new", is_flag=True, help="Leave out patients that the cascade knows.")
 @overwrite_option
 def evaluate(
-    cascade: Path, data: Path, out: Path, layout: Literal["kaggle", "images"], params_path: Path, is_overwrite: bool
+    cascade: Path,
+    data: Path,
+    out: Path,
+    layout: Literal["kaggle", "images"],
+    params_path: Path,
+    has_only_new: bool,
+    is_overwrite: bool,
 ) -> None:
     """Evaluate CASCADE on all patients of another folder, with the report and metrics of evaluate_cascade.
 
-    Patients that the cascade has been trained or calibrated on are counted, and make the report a leaky one.
+    Patients that the cascade has been trained or validated on, by the names of their folders, are listed in
+    known_patients.csv and make the report a leaky one.
     """
-    from tumor_cascade.external_evaluation import METRICS_NAME, evaluate_folder
+    from tumor_cascade.external_evaluation import KNOWN_NAME, METRICS_NAME, evaluate_folder
 
     ingest_params, params = (read_section(params_path, stage) for stage in ("ingest_data", "evaluate_cascade"))
     assert isinstance(ingest_params, IngestDataParams)
     assert isinstance(params, EvaluateCascadeParams)
-    acquaintance = evaluate_folder(cascade, data, out, ingest_params, params, layout=layout, is_overwrite=is_overwrite)
-    if acquaintance.is_leaky or not acquaintance.is_checkable:
+    acquaintance = evaluate_folder(
+        cascade, data, out, ingest_params, params, layout=layout, is_overwrite=is_overwrite, has_only_new=has_only_new
+    )
+    if acquaintance.protocol != "external":
         warn(f"Protocol: {acquaintance.protocol}.")
+    if acquaintance.known:
+        warn(f"Known patients: {out / KNOWN_NAME}; --new-only leaves them out.")
     if acquaintance.is_leaky:
         warn("The report is marked leaky: its numbers do not tell of new patients.")
     click.echo(f"Patients: {acquaintance.num_patients}. See {out / 'report' / 'report.html'} and {out / METRICS_NAME}")
@@ -196,18 +210,21 @@ def results() -> None:
 @click.argument("name")
 @click.option("--preset", type=click.Choice(PRESETS), help="That the run was configured from, unless it is NAME.")
 @artifacts_option
-@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
-@click.option("--readme", type=ANY_PATH, default="README.md", show_default=True, help="Its table is redrawn.")
+@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
+@click.option("--readme", type=ANY_PATH, help="Its table is redrawn.  [default: README.md beside docs/results]")
 @params_option
-def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: Path, params_path: Path) -> None:
+def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: Path | None, params_path: Path) -> None:
     """Write docs/results/NAME: figures, protocol, hardware, date and content_id of the run in the artifacts folder."""
     from tumor_cascade.results.catalog import redraw_table
     from tumor_cascade.results.run_page import publish_results
 
+    if readme is None and out == Path(RESULTS):
+        readme = Path("README.md")
     if preset is None and name not in PRESETS:
         raise click.UsageError(f"{name} is no preset; say which one the run was configured from: --preset NAME.")
     click.echo(f"Written: {publish_results(name, preset or name, artifacts, params_path, out)}")
-    redraw_table(readme, out)
+    if readme is not None:
+        redraw_table(readme, out)
 
 
 @results.command(epilog=format_examples("results study study-cpu", "results study study --artifacts a --artifacts b"))
@@ -220,7 +237,7 @@ def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: P
     show_default=True,
     help="Outputs of `dvc repro`; may be repeated.",
 )
-@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
 @params_option
 def study(preset: str, artifacts: tuple[Path, ...], out: Path, params_path: Path) -> None:
     """Write docs/results/leaky-study: the study's metrics on runs of its protocol, beside what it prints.
@@ -236,7 +253,7 @@ def study(preset: str, artifacts: tuple[Path, ...], out: Path, params_path: Path
 @results.command(epilog=format_examples("results gate honest-cpu"))
 @click.argument("preset", type=click.Choice(PRESETS), metavar="PRESET")
 @artifacts_option
-@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
 @params_option
 def gate(preset: str, artifacts: Path, out: Path, params_path: Path) -> None:
     """Write docs/results/gate: every way to gate, out-of-fold, on the masks of a run of PRESET."""
@@ -256,7 +273,7 @@ def gate(preset: str, artifacts: Path, out: Path, params_path: Path) -> None:
     show_default=True,
     help="Their table.",
 )
-@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
 @params_option
 def leakage(slices: Path, manifest: Path, out: Path, params_path: Path) -> None:
     """Write docs/results/leakage: the search for leaks in the data, and leaks planted to see who notices.
@@ -269,7 +286,7 @@ def leakage(slices: Path, manifest: Path, out: Path, params_path: Path) -> None:
 
 
 @results.command(epilog=format_examples("results check"))
-@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
 def check(out: Path) -> None:
     """List result pages that today's code, lock file or presets would not make; exit 1 if there are any."""
     from tumor_cascade.results.catalog import find_stale_results
@@ -308,13 +325,15 @@ def climb(folds: tuple[int, ...], names: tuple[str, ...], has_further: bool, art
 
     ladder = read_ladder()
     rows = ladder.select(names, has_further=has_further)
+    if unknown := set(folds) - {fold for row in rows for fold in row.folds}:
+        raise ParamsError(f"--fold {min(unknown)}: must be one of {', '.join(map(str, ladder.folds))}.")
     for row, fold in climb_rows(Workplace.open(artifacts), rows, list(folds) or ladder.folds):
         click.echo(f"{row.name}, fold {fold}: trained")
 
 
 @ladder.command(name="publish", epilog=format_examples("ladder publish"))
 @artifacts_option
-@click.option("--out", type=ANY_PATH, default="docs/results", show_default=True, help="Folder of result pages.")
+@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
 def publish_ladder_page(artifacts: Path, out: Path) -> None:
     """Write docs/results/ladder: what each change was worth; rows that have not been run are marked so."""
     from tumor_cascade.results.ladder_page import publish_ladder

@@ -99,11 +99,18 @@ def override_params(path: Path, overrides: Sequence[str]) -> str:
     read_yaml(path)  # says what is wrong with the file
     yaml = _make_yaml()
     values = yaml.load(path.read_text(encoding="utf-8"))
-    for override in (one for text in overrides for one in shlex.split(text)):
+    for override in (one for text in overrides for one in _split_overrides(text)):
         _overlay(values, _parse_override(override), f"--set {override}")
     stream = io.StringIO()
     yaml.dump(values, stream)
     return stream.getvalue()
+
+
+def _split_overrides(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ParamsError(f"--set {text}: {error}; quote values as a shell has it.") from error
 
 
 def _load_preset(yaml: YAML, name: str) -> Any:
@@ -133,7 +140,9 @@ def _parse_override(override: str) -> dict[str, Any]:
     try:
         nested: Any = _make_yaml().load(value)
     except YAMLError as error:
-        raise ParamsError(f"--set {override}: the value is no valid YAML; quote it.") from error
+        raise ParamsError(
+            f"--set {override}: the value is no valid YAML; quote one with spaces, as in key='[0, 1]'."
+        ) from error
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return dict(nested)

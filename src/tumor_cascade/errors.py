@@ -25,15 +25,20 @@ class DataError(TumorCascadeError):
     Args:
         violations: One line each: what is wrong with which file or value, the rule, the remedy.
         summary: Optional headline above the list.
+
+    Its text shows the first `MAX_SHOWN` of them: thousands, a line per file, would hide what they have in common.
     """
 
     exit_code = 3
+    MAX_SHOWN = 40
 
     def __init__(self, violations: str | Sequence[str], summary: str = "") -> None:
         self.violations = [violations] if isinstance(violations, str) else list(violations)
         self.summary = summary
         lines = [summary] if summary else []
-        super().__init__("\n".join([*lines, *(f"- {v}" if summary else v for v in self.violations)]))
+        shown = [f"- {v}" if summary else v for v in self.violations[: self.MAX_SHOWN]]
+        rest = len(self.violations) - len(shown)
+        super().__init__("\n".join([*lines, *shown, *([f"and {rest:,} more."] if rest else [])]))
 
 
 class PromotionRefused(TumorCascadeError):  # noqa: N818 - a verdict, not a fault

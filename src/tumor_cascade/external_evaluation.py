@@ -1,13 +1,15 @@
 """`tumor-cascade evaluate`: any cascade on any folder of labelled patients; the report of `evaluate_cascade`."""
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from tumor_cascade.content import describe_content
+from tumor_cascade.data.kaggle_layout import FILE_NAME
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.split import TEST
 from tumor_cascade.errors import DataError
@@ -20,7 +22,7 @@ from tumor_cascade.stages.evaluate_cascade import evaluate_cohort
 from tumor_cascade.stages.ingest_data import ingest_data
 from tumor_cascade.storage import atomic_dir
 
-METRICS_NAME = "metrics.json"
+METRICS_NAME, KNOWN_NAME = "metrics.json", "known_patients.csv"
 
 
 @dataclass(frozen=True)
@@ -28,32 +30,41 @@ class Acquaintance:
     """What a cascade already knows of the patients that it is evaluated on.
 
     Attributes:
-        num_patients: In the data.
-        num_training: Of these, in the training of any of its networks.
-        num_validation: Of the others, in a validation part, which chose weights and thresholds.
+        num_patients: That are scored.
+        training: Of these, sorted, in the training of any of its networks.
+        validation: Of the others, sorted, in a validation part, which chose weights and thresholds.
         training_protocol: How its own patients were split.
         is_training_leaky: Whether that protocol mixes slices of one patient.
-        is_checkable: Whether both sides have patient ids to compare.
+        is_checkable: Whether both sides have patient ids to compare: by the names of their folders.
+        num_left_out: Known patients that are not scored.
     """
 
     num_patients: int
-    num_training: int
-    num_validation: int
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
     training_protocol: str
     is_training_leaky: bool
     is_checkable: bool
+    num_left_out: int = 0
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All patients that the cascade knows."""
+        return (*self.training, *self.validation)
 
     @property
     def is_leaky(self) -> bool:
         """Whether the numbers must not count as those of new patients, or come of a leaky product."""
-        return self.num_training + self.num_validation > 0 or self.is_training_leaky
+        return bool(self.known) or self.is_training_leaky
 
     @property
     def protocol(self) -> str:
         """The line of the report."""
         parts = ["external"]
-        if num_known := self.num_training + self.num_validation:
-            parts.append(f"{num_known} of {self.num_patients} patients known from training or validation")
+        if self.known:
+            parts.append(f"{len(self.known)} of {self.num_patients} patients known from training or validation")
+        if self.num_left_out:
+            parts.append(f"{self.num_left_out} known patients left out")
         if self.is_training_leaky:
             parts.append(f"cascade trained under {self.training_protocol}")
         if not self.is_checkable:
@@ -70,33 +81,43 @@ def evaluate_folder(
     *,
     layout: Literal["kaggle", "images"],
     is_overwrite: bool,
+    has_only_new: bool = False,
 ) -> Acquaintance:
     """Ingest a data set for the while, evaluate a cascade on all its patients, write `report/` and `metrics.json`.
 
     Args:
         cascade: Packed cascade.
-        data: Folder or zip with masks.
+        data: Folder or zip with masks. Of the layout `kaggle`, patients may lie any number of lone folders deep.
         out: Output folder; it appears when complete.
         ingest_params: Section `ingest_data`; its `source` does not count.
         params: Section `evaluate_cascade`.
         layout: How the data lie.
         is_overwrite: Whether `out` may replace an earlier evaluation.
+        has_only_new: Whether patients that the cascade knows are left out.
 
     Returns:
         Whether these patients were new to the cascade; if not, the report is marked leaky.
 
     Raises:
         ParamsError: `out` would replace something else.
-        DataError: With every violation of the data; they have no masks; or the cascade is damaged.
+        DataError: With every violation of the data; they have no masks; no patient is new where only those were asked
+            for; or the cascade is damaged.
     """
     check_out_folder(out, [data, cascade], marker=METRICS_NAME, is_overwrite=is_overwrite)
     read_artifact_json(cascade / CASCADE_NAME)  # before minutes of reading data
     with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder) as work:
         slices, manifest = Path(work, "slices"), Path(work, "manifest.parquet")
         ingest = ingest_params.model_copy(update={"source": layout})
-        ingest_data(ingest, raw=data, out_slices=slices, out_manifest=manifest)
+        ingest_data(
+            ingest, raw=find_patients(data) if layout == "kaggle" else data, out_slices=slices, out_manifest=manifest
+        )
         rows = read_manifest(manifest)
         acquaintance = find_acquaintance(cascade, rows)
+        if has_only_new and acquaintance.known:
+            rows, num_left_out = drop_patients(rows, acquaintance.known), len(acquaintance.known)
+            acquaintance = replace(find_acquaintance(cascade, rows), num_left_out=num_left_out)
+        if acquaintance.known:
+            write_known(acquaintance, folder / KNOWN_NAME)
         product = load_cascade(cascade)
         cohort = Cohort(
             parts=[(product, rows)],
@@ -130,14 +151,57 @@ def find_acquaintance(cascade: Path, rows: pd.DataFrame) -> Acquaintance:
         is_checkable = bool(product["has_patient_ids"] and rows["has_patient_ids"].all())
     except KeyError as error:
         raise DataError(f"cascade {cascade.name} does not say how it was trained ({error}); {REMEDY}") from error
-    patients = {hash_patient(str(patient)) for patient in rows["patient_id"].unique()}
+    patients = sorted(map(str, rows["patient_id"].unique()))
     seen = read_seen_patients(cascade)
-    in_training, in_validation = (patients & part if is_checkable else set[str]() for part in seen)
+    training, validation = (
+        [patient for patient in patients if is_checkable and hash_patient(patient) in part] for part in seen
+    )
     return Acquaintance(
         num_patients=len(patients),
-        num_training=len(in_training),
-        num_validation=len(in_validation - in_training),
+        training=tuple(training),
+        validation=tuple(patient for patient in validation if patient not in training),
         training_protocol=protocol,
         is_training_leaky=is_leaky,
         is_checkable=is_checkable,
     )
+
+
+def find_patients(data: Path) -> Path:
+    """Return the folder that patients' folders lie in: `data`, or the one below folders that hold nothing else.
+
+    Raises:
+        DataError: It is a patient's own folder.
+    """
+    if data.is_dir() and holds_slices(data):
+        raise DataError(f"{data.name} holds slices itself; name the folder that patients' folders lie in.")
+    while data.is_dir():
+        entries = [path for path in data.iterdir() if not path.name.startswith(".")]
+        is_lone = len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink()
+        if not is_lone or holds_slices(entries[0]):
+            break
+        data = entries[0]
+    return data
+
+
+def holds_slices(folder: Path) -> bool:
+    """Say whether files named like a patient's slices lie in a folder."""
+    return any(FILE_NAME.fullmatch(path.name) for path in folder.iterdir())
+
+
+def drop_patients(rows: pd.DataFrame, patients: Iterable[str]) -> pd.DataFrame:
+    """Return the rows of all other patients.
+
+    Raises:
+        DataError: There are none.
+    """
+    kept = rows[~rows["patient_id"].isin(list(patients))].reset_index(drop=True)
+    if kept.empty:
+        raise DataError("no patient is new: the cascade was trained or validated on all of them; name other data.")
+    return kept
+
+
+def write_known(acquaintance: Acquaintance, path: Path) -> None:
+    """Write a table of the patients that the cascade knows, and from where."""
+    parts = {"training": acquaintance.training, "validation": acquaintance.validation}
+    lines = [(patient, part) for part, patients in parts.items() for patient in patients]
+    pd.DataFrame(lines, columns=["patient_id", "known_from"]).to_csv(path, index=False)

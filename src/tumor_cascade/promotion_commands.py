@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import click
 
-from tumor_cascade.commands import ANY_PATH, EXISTING, RESEARCH_USE, format_examples, params_option, set_option
+from tumor_cascade.commands import ANY_PATH, EXISTING, RESEARCH_USE, format_examples, params_option, set_option, warn
 from tumor_cascade.data_flags import DATA_INPUTS, localize_slices
 from tumor_cascade.errors import DataError, PromotionRefused
 from tumor_cascade.executor_output import write_executor_output
@@ -94,6 +94,8 @@ def promote(
         judged=judged,
     )
     click.echo(f"Ledger: {settings.shared.store.url}")
+    if judged is None:
+        warn("Judged on the locked test set, which this opens; --data judges on other patients.")
     outcome = promote_cascade(settings, **flags)
     write_executor_output("promote_cascade", executor_input, flags)
     entry = outcome.entry

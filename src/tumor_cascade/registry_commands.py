@@ -1,5 +1,6 @@
 """The commands around tracking and registry. What they need is imported when they run: `--help` stays instant."""
 
+import signal
 from pathlib import Path
 
 import click
@@ -153,22 +154,20 @@ def reproduce(product: str, artifacts: Path, is_params_wanted: bool, is_run_want
     short_help="Run all stages and offer the product to the gate.",
     epilog=format_examples("pipeline", 'pipeline --promote --set "train_segmenter.fn_weight=0.8"'),
 )
-@params_option
 @set_option
 @click.option("--promote", "has_promotion", is_flag=True, help="Judge the product; a refusal is no failure.")
 @click.option(
     "--without-dvc", is_flag=True, help="Run every command of dvc.yaml; trainings carry on where they stopped."
 )
 @click.option("--skip", "skipped", multiple=True, type=click.Choice(STAGES), help="Leave a stage out, without DVC.")
-def pipeline(
-    params_path: Path, overrides: tuple[str, ...], has_promotion: bool, without_dvc: bool, skipped: tuple[str, ...]
-) -> None:
-    """Run `dvc repro`, with values overridden for this once; the params file is as before afterwards."""
-    from tumor_cascade.whole_pipeline import run_pipeline
+def pipeline(overrides: tuple[str, ...], has_promotion: bool, without_dvc: bool, skipped: tuple[str, ...]) -> None:
+    """Run `dvc repro`, with values of params.yaml overridden for this once; the file is as before afterwards."""
+    from tumor_cascade.whole_pipeline import PARAMS_PATH, run_pipeline
 
     if skipped and not without_dvc:
         raise click.UsageError("--skip goes with --without-dvc: DVC decides itself what has to run.")
-    run_pipeline(params_path, overrides, has_promotion=has_promotion, has_dvc=not without_dvc, skipped=skipped)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: params.yaml is put back
+    run_pipeline(PARAMS_PATH, overrides, has_promotion=has_promotion, has_dvc=not without_dvc, skipped=skipped)
 
 
 REGISTRY_COMMANDS = (pipeline, track, services, explain, reproduce)

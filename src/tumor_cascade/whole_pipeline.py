@@ -18,6 +18,7 @@ from tumor_cascade.params import parse_params, read_yaml
 from tumor_cascade.storage import atomic_file
 
 RAW = Path("data", "raw")
+PARAMS_PATH = Path("params.yaml")  # that DVC reads
 DVC_FILE = Path("dvc.yaml")
 DVC = (sys.executable, "-m", "dvc", "repro")
 PROMOTION = (sys.executable, "-m", "tumor_cascade.cli", "promote_cascade")

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tumor_cascade.cli import main
-from tumor_cascade.configuration import configure
+from tumor_cascade.configuration import build_preset, configure
 from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES
@@ -37,7 +37,10 @@ def run(tmp_path: Path) -> dict[str, Any]:
     configure("smoke", tmp_path / "params.yaml")
     for stage in STAGES:
         content = {"content_id": "c0ffee" * 10, "code": hash_code(stage), "lock": hash_file(find_lock())}
-        write_json(artifacts / CONTENT_FILES[stage].replace("*", "0"), content)
+        section = build_preset("smoke")[stage]
+        content["params"] = {stage: section, "fold": 0} if "cascade" in stage or "train" in stage else section
+        facts = {"protocol": "patient_level", "is_leaky": False, "scope": "the locked test set"}
+        write_json(artifacts / CONTENT_FILES[stage].replace("*", "0"), {**content, **facts})
     for role in ("classifier", "segmenter"):
         report = artifacts / f"train_{role}" / "fold-0" / "report"
         report.mkdir()
@@ -66,7 +69,7 @@ def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
     assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
     assert "Slice accuracy" not in page  # undefined on these data
     assert "`content_id` `c0ffeec0ffeec0ff`" in page
-    assert "4 patients, 60 slices, 22 with tumor" in page
+    assert "Scored: the locked test set. 4 patients, 60 slices, 22 with tumor" in page
     assert "generated phantoms" in page
     readme = redraw(run)
     assert "old table" not in readme
@@ -79,13 +82,13 @@ def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:
     metrics = {name.replace("/test_", "/oof_"): value for name, value in METRICS.items()}
     write_json(run["artifacts"] / "evaluate_cascade" / "metrics.json", metrics)
     page = publish_results("smoke", "smoke", **run).read_text()
-    assert "Development patients, out of fold: 4 patients" in page
     assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
     assert "| 4 patients, out of fold | 0.766" in redraw(run)
 
 
 def test_publish_results__names_what_is_other_than_the_preset(run: dict[str, Any]) -> None:
-    configure("smoke", run["params_path"], ["split_data.seed=3", "assemble_cascade.mask_thresholds=[0.4, 0.5]"])
+    overrides = ["split_data.seed=3", "assemble_cascade.mask_thresholds=[0.4, 0.5]"]
+    remake(run, *overrides)
     page = publish_results("mine", "smoke", **run).read_text()
     settings = "--set split_data.seed=3 --set 'assemble_cascade.mask_thresholds=[0.4, 0.5]'"
     assert f"configure smoke {settings} && dvc repro && tumor-cascade results publish mine --preset smoke`" in page
@@ -96,8 +99,40 @@ def test_publish_results__says_when_the_locked_test_set_was_opened(run: dict[str
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     opening = f"The locked test set was opened for this page on {today}."
     assert opening in publish_results("smoke", "smoke", **run).read_text()
-    configure("smoke", run["params_path"], ["split_data.protocol=slice_level"])
-    assert opening not in publish_results("smoke", "smoke", **run).read_text()
+    path = run["artifacts"] / CONTENT_FILES["evaluate_cascade"]
+    write_json(path, {**json.loads(path.read_text()), "is_leaky": True, "content_id": "beef" * 16})
+    page = publish_results("smoke", "smoke", **run).read_text()
+    assert opening not in page
+    assert "Leaky: slices of one patient on both sides" in page
+
+
+def remake(run: dict[str, Any], *overrides: str) -> None:
+    """Make params and artifacts those of other values."""
+    configure("smoke", run["params_path"], overrides)
+    for stage, section in build_preset("smoke", overrides).items():
+        path = run["artifacts"] / CONTENT_FILES[stage].replace("*", "0")
+        write_json(path, {**json.loads(path.read_text()), "params": section})
+
+
+def test_publish_results__refuses_params_that_the_run_was_not_made_with(run: dict[str, Any]) -> None:
+    remake(run, "split_data.protocol=slice_level", "train_segmenter.seed=9")
+    configure("smoke", run["params_path"])
+    with pytest.raises(DataError, match="the artifacts were made with other params; run `dvc repro`") as caught:
+        publish_results("smoke", "smoke", **run)
+    assert caught.value.violations == [
+        "split_data.protocol is patient_level now, it was slice_level when split_data ran",
+        "train_segmenter.seed is 1 now, it was 9 when train_segmenter ran",
+    ]
+    assert not run["out_dir"].exists()
+
+
+def test_publish_results__a_page_of_the_same_run_keeps_its_date(run: dict[str, Any]) -> None:
+    facts_path = publish_results("smoke", "smoke", **run).parent / "results.json"
+    facts = json.loads(facts_path.read_text())
+    write_json(facts_path, {**facts, "date": "2020-02-02", "hardware": "an abacus"})
+    page = publish_results("smoke", "smoke", **run).read_text()
+    assert "on an abacus, 2020-02-02." in page
+    assert "opened for this page on 2020-02-02" in page
 
 
 def test_publish__a_name_that_is_no_preset_needs_one(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from tumor_cascade.evaluation.gate_costs import Costs, time_networks
 from tumor_cascade.evaluation.gate_figure import plot_gates
 from tumor_cascade.evaluation.gate_variants import compare_gates, trace_gates
 from tumor_cascade.evaluation.statistics import Bootstrap
-from tumor_cascade.params import parse_params, read_yaml
+from tumor_cascade.params import STAGES, parse_params, read_yaml
 from tumor_cascade.product import load_cascade
 from tumor_cascade.results.pages import CREDITS, describe_making, render_markdown, write_page
-from tumor_cascade.results.run_page import read_contents
+from tumor_cascade.results.run_page import read_contents, require_params
 from tumor_cascade.settings import choose_device
 
 NAME = "gate"
@@ -40,7 +40,9 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
         DataError: A stage has not run.
     """
     params = parse_params(read_yaml(params_path), params_path.name)
-    content = read_contents(artifacts, "assemble_cascade")[0]
+    contents = {stage: read_contents(artifacts, stage) for stage in MODULES if stage in STAGES}
+    require_params(params, contents)
+    content = contents["assemble_cascade"][0]
     slices = pd.read_csv(artifacts / "assemble_cascade" / "report" / "slices.csv")
     statistics = params.evaluate_cascade
     bootstrap = Bootstrap(

@@ -1,6 +1,5 @@
 """The page of one run: what it found and what made it."""
 
-import datetime
 import json
 import shlex
 import shutil
@@ -9,8 +8,8 @@ from typing import Any
 
 from tumor_cascade.configuration import list_overrides
 from tumor_cascade.errors import DataError
-from tumor_cascade.params import STAGES, parse_params, read_yaml
-from tumor_cascade.results.pages import CREDITS, FACTS_NAME, PAGE_NAME, describe_hardware
+from tumor_cascade.params import STAGES, Params, parse_params, read_yaml
+from tumor_cascade.results.pages import CREDITS, FACTS_NAME, PAGE_NAME, describe_today
 from tumor_cascade.storage import atomic_dir, write_json
 
 FIGURES = ("outcomes", "dice_per_patient", "confusion_matrix", "roc", "calibration", "dice_by_threshold", "examples")
@@ -23,8 +22,7 @@ CONTENT_FILES = {
     "assemble_cascade": "assemble_cascade/cascade/content.json",
     "evaluate_cascade": "evaluate_cascade/report/content.json",
 }
-# Split in the names of metrics -> whose they are.
-SPLITS = {"test": "Locked test set", "oof": "Development patients, out of fold"}
+SPLITS = ("test", "oof")  # in the names of metrics
 # Label, metric without its split; those with `_low` and `_high` beside them are printed with their interval.
 HEADLINES = (
     ("Volume Dice of the cascade, mean over patients", "cascade/volume_dice"),
@@ -57,22 +55,21 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
         out_dir: Folder of result pages; the page is `<out_dir>/<name>/README.md`.
 
     Raises:
-        DataError: A stage has not run, or the artifacts are not of one run.
+        DataError: A stage has not run, or the artifacts were made with other params.
     """
     params = parse_params(read_yaml(params_path), params_path.name)
     contents = {stage: read_contents(artifacts, stage) for stage in STAGES}
+    require_params(params, contents)
+    [evaluated] = contents["evaluate_cascade"]
     report = artifacts / "evaluate_cascade" / "report"
     metrics = json.loads((artifacts / "evaluate_cascade" / "metrics.json").read_text(encoding="utf-8"))
     facts = {
         "name": name,
         "preset": preset,
         "overrides": list_overrides(preset, params.model_dump()),
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-        "hardware": describe_hardware(),
-        "protocol": params.split_data.protocol,
+        **(recall_making(out_dir / name, evaluated["content_id"]) or describe_today()),
+        **{key: evaluated[key] for key in ("protocol", "is_leaky", "scope", "content_id", "lock")},
         "source": params.ingest_data.source,
-        "content_id": contents["evaluate_cascade"][0]["content_id"],
-        "lock": contents["evaluate_cascade"][0]["lock"],
         "code": {stage: found[0]["code"] for stage, found in contents.items()},
         "params": params.model_dump(),
         "metrics": metrics,
@@ -101,21 +98,45 @@ def read_contents(artifacts: Path, stage: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in found]
 
 
+def require_params(params: Params, contents: dict[str, list[dict[str, Any]]]) -> None:
+    """Refuse params that a run's outputs were not made with.
+
+    Args:
+        params: As they stand now.
+        contents: Stage -> content.json of each of its outputs.
+
+    Raises:
+        DataError: Naming each value.
+    """
+    now, lines = params.model_dump(mode="json"), dict[str, None]()
+    for stage, outputs in contents.items():
+        for content in outputs:
+            made = content["params"].get(stage, content["params"])
+            for key in (key for key in now[stage] if key in made and made[key] != now[stage][key]):
+                lines[f"{stage}.{key} is {now[stage][key]} now, it was {made[key]} when {stage} ran"] = None
+    if lines:
+        remedy = "run `dvc repro`, or `tumor-cascade configure` what the run was made with"
+        raise DataError(list(lines), f"the artifacts were made with other params; {remedy}:")
+
+
+def recall_making(folder: Path, content_id: str) -> dict[str, str] | None:
+    """Return date and hardware of a page that shows the same run already; None if there is none."""
+    path = folder / FACTS_NAME
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {key: facts[key] for key in ("date", "hardware")} if facts.get("content_id") == content_id else None
+
+
 def render_page(facts: dict[str, Any]) -> str:
     """Return the page as Markdown."""
     split, metrics = split_names(facts["metrics"])
     rows = [f"| {label} | {format_metric(metrics, key)} |" for label, key in HEADLINES if metrics.get(key) is not None]
-    leak = (
-        " **Leaky: slices of one patient on both sides; for comparison only.**"
-        if facts["protocol"] == "slice_level"
-        else ""
-    )
-    is_locked = split == "test" and facts["protocol"] == "patient_level"
+    leak = " **Leaky: slices of one patient on both sides; for comparison only.**" if facts["is_leaky"] else ""
+    is_locked = split == "test" and not facts["is_leaky"]
     opening = f" The locked test set was opened for this page on {facts['date']}." if is_locked else ""
     lines = [
         f"# Results: `{facts['name']}`",
         "",
-        f"{SPLITS[split]}: {metrics['cascade/num_patients']} patients, {metrics['cascade/num_slices']} "
+        f"Scored: {facts['scope']}. {metrics['cascade/num_patients']} patients, {metrics['cascade/num_slices']} "
         f"slices, {metrics['cascade/num_tumor_slices']} with tumor. Protocol: `{facts['protocol']}`.{leak} "
         f"Trained and scored on {facts['hardware']}, {facts['date']}.{opening} "
         f"`content_id` `{facts['content_id'][:16]}`.",

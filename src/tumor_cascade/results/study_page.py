@@ -26,7 +26,7 @@ from tumor_cascade.evaluation.study_metrics import (
 )
 from tumor_cascade.params import STAGES, parse_params, read_yaml
 from tumor_cascade.results.pages import describe_making, format_score, render_markdown, write_page
-from tumor_cascade.results.run_page import read_contents
+from tumor_cascade.results.run_page import read_contents, require_params
 
 NAME = "leaky-study"
 TEMPLATE = "study_page.md.j2"
@@ -59,11 +59,14 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     if dealing["protocol"] != "slice_level":
         raise DataError(f"{first}: its split is {dealing['protocol']}; name a run under slice_level first.")
     making = describe_making(NAME, f"tumor-cascade results study {preset}", MODULES)
-    making["code"] |= {stage: read_contents(first, stage)[0]["code"] for stage in STAGES}
+    contents = {stage: read_contents(first, stage) for stage in STAGES}
+    params = parse_params(read_yaml(params_path), str(params_path))
+    require_params(params, contents)
+    making["code"] |= {stage: outputs[0]["code"] for stage, outputs in contents.items()}
     facts = {
         **making,
         "preset": preset,
-        "params": parse_params(read_yaml(params_path), str(params_path)).model_dump(),
+        "params": params.model_dump(),
         "is_leaky": True,
         "runs": runs,
         "no_learning": score_protocols(
