@@ -38,7 +38,10 @@ if [[ $(uname -s) == Linux && $(cat "$wheels/made-from" 2> /dev/null) != "$made_
   mv "$wheels.new" "$wheels"
 fi
 
-docker image inspect "$base" > /dev/null 2>&1 || timeout 300 docker pull --quiet "$base" 2> /dev/null || deploy/base-image.sh
+if ! docker image inspect "$base" > /dev/null 2>&1 && ! timeout 300 docker pull --quiet "$base"; then
+  [[ $base == python:3.11-slim-bookworm ]] || { echo "image.sh: $base is not here and cannot be pulled; see above." >&2; exit 1; }
+  deploy/base-image.sh
+fi
 
 making=(src policies requirements.lock requirements-runtime.lock pyproject.toml dvc.yaml Dockerfile)
 commit=$(git rev-parse HEAD)

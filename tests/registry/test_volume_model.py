@@ -46,6 +46,21 @@ def test_volume_model__says_what_the_registered_model_says(version: Path, tmp_pa
     assert [one["has_context"] for one in found["answers"][1]] == [False]
 
 
+def test_volume_model__a_volume_that_is_too_large_leaves_the_others_alone(version: Path, tmp_path: Path) -> None:
+    model = mlflow.pyfunc.load_model(str(pack_volume_model(str(version), tmp_path / "model")))
+    slices = make_volume(3, "dated")
+    for number, one in zip((20_200_101, 20_200_103, 20_200_102), slices, strict=True):  # as files may be numbered
+        one["slice_index"] = number
+    large = to_row("large", [{**slices[0], "slice_index": number} for number in range(2049)])
+    found = model.predict(pd.DataFrame([large, to_row("dated", slices)]))["answers"]
+    assert {(one["status"], one["volume_id"]) for one in found[0]} == {("error", "large")}
+    assert "2048" in found[0][0]["error"]
+    assert [one["slice_index"] for one in found[0]] == list(range(2049))
+    assert [(one["status"], one["slice_index"]) for one in found[1]] == [
+        ("ok", number) for number in (20_200_101, 20_200_103, 20_200_102)
+    ]
+
+
 def test_pack_volume_model__a_version_that_was_edited_is_refused(version: Path, tmp_path: Path) -> None:
     (version / "artifacts" / "cascade" / "cascade.json").write_text("{}")
     with pytest.raises(DataError, match=r"artifacts/cascade/cascade\.json was edited"):

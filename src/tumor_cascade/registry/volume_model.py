@@ -24,9 +24,10 @@ from tumor_cascade.errors import ParamsError
 from tumor_cascade.product import load_cascade
 from tumor_cascade.registry.client import connect
 from tumor_cascade.registry.served_version import CASCADE_DIR, check_version, read_version_number
-from tumor_cascade.serving.answers import KEYS, Identity
+from tumor_cascade.serving.answers import KEYS, Identity, describe_row
 from tumor_cascade.serving.engine import Engine
 from tumor_cascade.serving.limits import Limits
+from tumor_cascade.serving.rows import RequestError, Row
 from tumor_cascade.settings import choose_device
 
 SHIM = '''"""Loads these files with the installed package `tumor_cascade`."""
@@ -68,12 +69,21 @@ class VolumeModel(PythonModel):
         return pd.DataFrame({"volume_id": list(model_input["volume_id"]), "answers": answers})
 
     def answer_volume(self, volume: Any) -> list[dict[str, Any]]:
-        """Return the answers to the slices of a volume; names go around the engine, which bounds what callers send."""
-        slices = zip(volume.slice_index, volume.image, strict=True)
-        records = [{"volume_id": "", "slice_index": int(index), "image": image} for index, image in slices]
-        answers = self.engine.answer(records, None)
-        names = zip(volume.id, answers, strict=True)
-        return [{**answer, "id": name, "volume_id": volume.volume_id} for name, answer in names]
+        """Return the answers to the slices of a volume; a volume that is too large is an error in each of them.
+
+        Names and numbers go around the engine, which bounds what callers send: it sees places in the volume.
+        """
+        numbers = [int(number) for number in volume.slice_index]
+        places = {number: place for place, number in enumerate(sorted(set(numbers)))}
+        slices = zip(numbers, volume.image, strict=True)
+        records = [{"volume_id": "", "slice_index": places[number], "image": image} for number, image in slices]
+        try:
+            answers = self.engine.answer(records, None)
+        except RequestError as error:
+            fault = {"status": "error", "error": str(error)}
+            answers = [describe_row(Row(image), self.engine.identity, **fault) for image in volume.image]
+        own = zip(volume.id, numbers, answers, strict=True)
+        return [{**answer, "id": name, "volume_id": volume.volume_id, "slice_index": n} for name, n, answer in own]
 
 
 @lru_cache(maxsize=1)
