@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tumor_cascade.content import find_lock, hash_code
-from tumor_cascade.storage import canonical_json, hash_file
+from tumor_cascade.content import hash_making
+from tumor_cascade.storage import canonical_json
 
 
 def compute_cache_key(stage: str, arguments: Mapping[str, Any], upstream: Sequence[str]) -> str:
@@ -21,8 +21,7 @@ def compute_cache_key(stage: str, arguments: Mapping[str, Any], upstream: Sequen
     made_of = {
         "stage": stage,
         "arguments": dict(arguments),
-        "code": hash_code(stage),
-        "lock": hash_file(find_lock()),
+        "making": hash_making(stage),
         "upstream": sorted(upstream),
     }
     return hashlib.sha256(canonical_json(made_of)).hexdigest()

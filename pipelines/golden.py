@@ -1,6 +1,6 @@
 """`python -m pipelines.golden`: compiles the pipelines under `compiled/`, which are read in reviews and held by a test.
 
-Image and data are made up. Cache keys stand in for themselves, numbered: they change with every edit of a stage.
+Image and data are made up. Cache keys and hashes of code are numbered instead: they change with every edit of a stage.
 """
 
 import re
@@ -30,19 +30,19 @@ GOLDEN = {
     "cross_validate.yaml": ("cross_validate", "honest"),
     "batch_predict.yaml": ("batch_predict", "honest"),
 }
-CACHE_KEY = re.compile(r"cacheKey: (\w{64})")
+HASH = re.compile(r"(?<=cacheKey: )\w{64}|(?<=value: )[0-9a-f]{64}")
 
 
 def render(name: str, preset: str) -> str:
-    """Return a pipeline of a preset as YAML, with cache keys numbered in order of appearance."""
+    """Return a pipeline of a preset as YAML, with hashes numbered in order of appearance."""
     data = RawData(reference=REFERENCE.model_dump_json())
     plan = Plan(IMAGE, build_preset(preset), data, read_placement())
     with tempfile.TemporaryDirectory() as work:
         out = Path(work, "pipeline.yaml")
         compile_pipeline(name, plan, out)
         text = out.read_text(encoding="utf-8")
-    keys = list(dict.fromkeys(CACHE_KEY.findall(text)))
-    return CACHE_KEY.sub(lambda match: f"cacheKey: '{keys.index(match[1]) + 1:064d}'", text)
+    hashes = list(dict.fromkeys(HASH.findall(text)))
+    return HASH.sub(lambda match: f"'{hashes.index(match[0]) + 1:064d}'", text)
 
 
 def main() -> None:

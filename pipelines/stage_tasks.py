@@ -17,6 +17,8 @@ from components.validate_data import validate_data
 from pipelines.cache_keys import compute_cache_key
 from pipelines.plan import Plan
 from pipelines.task_placement import place
+from tumor_cascade.content import hash_making
+from tumor_cascade.pod_options import MAKING_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class StageTasks:
         task.set_display_name(stage if fold is None else f"{stage}, fold {fold}")
         task.set_container_image(self.plan.image)
         place(task, self.plan.placement, stage)
+        task.set_env_variable(MAKING_VARIABLE, hash_making(stage))  # the cache key's, which the image must hold
         channels = {name: value for name, value in inputs.items() if isinstance(value, PipelineChannel)}
         upstream = {self.keys[channel.task_name] for channel in channels.values()} | {self.keys[t.name] for t in after}
         plain = {name: value for name, value in inputs.items() if name not in channels}

@@ -4,10 +4,13 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from tumor_cascade.cli import main
 from tumor_cascade.configuration import build_preset
+from tumor_cascade.content import hash_making
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.pod_options import lay_out_networks, params_json_option, read_values
+from tumor_cascade.pod_options import MAKING_VARIABLE, lay_out_networks, params_json_option, read_values, require_making
 from tumor_cascade.stages.interface import SECTIONS
 
 SMOKE = build_preset("smoke")
@@ -90,3 +93,13 @@ def test_lay_out_networks__a_folder_that_is_no_network_is_refused(tmp_path: Path
     networks = (make_network(tmp_path / "first", 1), tmp_path)
     with pytest.raises(DataError, match="is no trained network"), lay_out_networks({"segmenter": networks}):
         pass
+
+
+def test_require_making__an_image_of_other_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(MAKING_VARIABLE, raising=False)
+    require_making("split_data")
+    monkeypatch.setenv(MAKING_VARIABLE, hash_making("split_data"))
+    require_making("split_data")
+    done = CliRunner().invoke(main, ["ingest_data", "--raw", "x", "--out-slices", "s", "--out-manifest", "m"])
+    assert done.exit_code == 2
+    assert "this image holds other code of ingest_data, or another lock file" in done.output

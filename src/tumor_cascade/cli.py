@@ -19,6 +19,7 @@ from tumor_cascade.pod_options import (
     lay_out_networks,
     params_json_option,
     read_values,
+    require_making,
     unwrap_single,
 )
 from tumor_cascade.promotion_commands import PROMOTION_COMMANDS
@@ -83,6 +84,7 @@ def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
         executor_input: str | None,
         **flags: Any,
     ) -> None:
+        require_making(stage)
         values, origin = read_values(stage, params_path, overrides, params_json)
         section = params.parse_section(values, stage, origin)
 

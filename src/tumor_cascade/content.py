@@ -81,6 +81,11 @@ def hash_code(name: str) -> str:
     return hashlib.sha256(canonical_json(code)).hexdigest()
 
 
+def hash_making(stage: str) -> str:
+    """Return the SHA-256 over all that makes a stage's result besides params and inputs: its code and the lock."""
+    return hashlib.sha256(canonical_json({"code": hash_code(stage), "lock": hash_file(find_lock())})).hexdigest()
+
+
 def describe_content(stage: str, params: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
     """Return what a run of `stage` is made of, with its `content_id`: the content.json of its outputs.
 

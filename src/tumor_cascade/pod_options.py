@@ -5,6 +5,7 @@ the stage has ended.
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import click
 from click.core import ParameterSource
 
 from tumor_cascade.configuration import read_overridden
+from tumor_cascade.content import hash_making
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.stages.interface import SECTIONS
 
@@ -22,6 +24,7 @@ PARAMS_JSON = "--params-json"
 NETWORKS = ("classifier", "segmenter")
 CONFIG_NAME = "config.json"  # as `network_folder` names it, which would bring torch along
 S3_SCHEME = "s3://"
+MAKING_VARIABLE = "TUMOR_CASCADE_EXPECTED_MAKING"  # what `hash_making` must give, on tasks of a compiled pipeline
 
 params_json_option = click.option(
     PARAMS_JSON,
@@ -39,6 +42,20 @@ class StoredPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return a checked path, or the URL as it is."""
         return value if str(value).startswith(S3_SCHEME) else super().convert(value, param, ctx)
+
+
+def require_making(stage: str) -> None:
+    """Refuse to be other code than a pipeline was compiled from, under whose key the result would be cached.
+
+    Raises:
+        ParamsError: Code or lock file of this image are others.
+    """
+    expected = os.environ.get(MAKING_VARIABLE)
+    if expected and expected != hash_making(stage):
+        raise ParamsError(
+            f"this image holds other code of {stage}, or another lock file, than the checkout that compiled the "
+            "pipeline; build the image from that checkout, or compile the pipeline from the image's commit."
+        )
 
 
 def read_values(

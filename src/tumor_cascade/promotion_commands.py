@@ -10,7 +10,7 @@ from tumor_cascade.data_flags import DATA_INPUTS, localize_slices
 from tumor_cascade.errors import DataError, PromotionRefused
 from tumor_cascade.executor_output import write_executor_output
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, parse_section
-from tumor_cascade.pod_options import executor_input_option, params_json_option, read_values
+from tumor_cascade.pod_options import executor_input_option, params_json_option, read_values, require_making
 from tumor_cascade.stages.interface import ACTS
 
 SETTINGS = (
@@ -77,6 +77,7 @@ def promote(
     from tumor_cascade.registry.shared import open_shared
     from tumor_cascade.stages.promote_cascade import JudgedFolder, PromotionSettings, promote_cascade, read_source
 
+    require_making("promote_cascade")
     values, origin = read_values("promote_cascade", params_path, overrides, params_json)
     scoring = parse_section(values, "evaluate_cascade", origin)
     assert isinstance(scoring, EvaluateCascadeParams)
