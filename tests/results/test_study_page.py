@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from phantoms import ingest_phantom, make_split_params
 from tumor_cascade.cli import main
-from tumor_cascade.configuration import configure
+from tumor_cascade.configuration import build_preset, configure
 from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.split import read_splits
@@ -35,8 +35,10 @@ def finish_run(folder: Path, protocol: str, num_lost_px: int) -> Path:
         out_splits=artifacts / "split_data" / "splits",
         out_metrics=artifacts / "split_data" / "metrics.json",
     )
+    params = build_preset("smoke", [f"split_data.protocol={protocol}"])
     for stage in STAGES:
         content = {"content_id": "c0ffee" * 10, "code": hash_code(stage), "lock": hash_file(find_lock())}
+        content["params"] = params[stage]
         write_json(artifacts / CONTENT_FILES[stage].replace("*", "0"), content)
     rows = read_manifest(cohort.manifest)
     rows = rows[(read_splits(artifacts / "split_data" / "splits")["partition"] == "test").to_numpy()]
