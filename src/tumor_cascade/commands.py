@@ -211,7 +211,9 @@ def results() -> None:
 @click.option("--preset", type=click.Choice(PRESETS), help="That the run was configured from, unless it is NAME.")
 @artifacts_option
 @click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
-@click.option("--readme", type=ANY_PATH, help="Its table is redrawn.  [default: README.md beside docs/results]")
+@click.option(
+    "--readme", type=ANY_PATH, help="Its table is redrawn; without it that of README.md, if --out is the default."
+)
 @params_option
 def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: Path | None, params_path: Path) -> None:
     """Write docs/results/NAME: figures, protocol, hardware, date and content_id of the run in the artifacts folder."""

@@ -240,7 +240,7 @@ def test_promote__a_champion_brought_back_is_champion(shared: Shared, offer: Pro
     roll_back(shared.registry, shared.store, why="it was the disk", version=2)
     again = offer("b", "promote")
     assert (again.is_promoted, again.is_new, again.entry.why) == (True, False, "it was the disk")
-    assert "decision.json" in again.pages
+    assert json.loads(again.pages["decision.json"])["verdict"] == "promote"
 
 
 def test_recover__leaves_versions_that_were_registered_by_hand(

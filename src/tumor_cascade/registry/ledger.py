@@ -54,9 +54,9 @@ class Chain:
         """Return path -> SHA-256 of a version's files, as its last entry says."""
         return next((entry.files for entry in reversed(self.entries) if entry.to == ref), {})
 
-    def find_evidence(self, ref: VersionRef) -> str | None:
-        """Return the hash of the last decision about a version."""
-        return next((entry.evidence for entry in reversed(self.entries) if entry.to == ref and entry.evidence), None)
+    def find_promotion(self, ref: VersionRef) -> Entry:
+        """Return the last entry that promoted a version which is or was champion."""
+        return next(entry for entry in reversed(self.entries) if entry.to == ref and entry.kind == "promote")
 
     def find_last(self, ref: VersionRef) -> Entry | None:
         """Return the last entry about a version."""

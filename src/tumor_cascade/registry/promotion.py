@@ -128,7 +128,7 @@ def settle(
     if chain.state.champion == candidate.ref:
         last = chain.find_last(candidate.ref)  # a rollback, maybe, which has no pages of its own
         assert last is not None
-        return recall(store, last, chain.find_evidence(candidate.ref))
+        return recall(store, last, chain.find_promotion(candidate.ref).evidence)
     judgement = judge(candidate, champion, chain.state)
     known = find_same(chain, candidate.ref, judgement, policy)
     if known is not None:

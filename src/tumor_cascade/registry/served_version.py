@@ -53,16 +53,12 @@ def check_version(folder: Path) -> dict[str, Any]:
     if faults := compare_files(own, dict(manifest.get("files", {}))):
         raise DataError(faults, "this version is not what was registered, nothing of it was loaded:")
     chain, number = find_ledger(), read_version_number(folder)
+    entries = () if chain is None else chain.entries
     # By its number where the registry gave it out: what the files say of themselves may be edited with them.
-    entries = (
-        []
-        if chain is None
-        else [
-            one
-            for one in chain.entries
-            if (one.to.content_id == manifest.get("content_id") if number is None else one.to.version == number)
-        ]
-    )
+    if number is None:
+        entries = tuple(one for one in entries if one.to.content_id == manifest.get("content_id"))
+    else:
+        entries = tuple(one for one in entries if one.to.version == number)
     if entries:
         if faults := compare_files(found, entries[-1].files):
             raise DataError(faults, "this version is not what the ledger knows, nothing of it was loaded:")
