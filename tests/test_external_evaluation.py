@@ -82,7 +82,7 @@ def test_evaluate_folder__new_patients_only(tmp_path: Path) -> None:
     cascade = write_product(tmp_path / "cascade", gate_threshold=0.0, training_patients=[make_patient_id(1)])
     found = evaluate_folder(cascade, raw, out, INGEST, FAST, layout="kaggle", is_overwrite=False, has_only_new=True)
     assert (found.num_patients, found.known, found.num_left_out, found.is_leaky) == (2, (), 1, False)
-    assert found.protocol == "external; 1 known patients left out"
+    assert found.protocol == "external; known patients left out: 1"
     assert not (out / "known_patients.csv").exists()
     scored = set(pd.read_csv(out / "report" / "per_patient.csv")["patient_id"])
     assert scored == {make_patient_id(n) for n in (0, 2)}

@@ -64,7 +64,7 @@ class Acquaintance:
         if self.known:
             parts.append(f"{len(self.known)} of {self.num_patients} patients known from training or validation")
         if self.num_left_out:
-            parts.append(f"{self.num_left_out} known patients left out")
+            parts.append(f"known patients left out: {self.num_left_out}")
         if self.is_training_leaky:
             parts.append(f"cascade trained under {self.training_protocol}")
         if not self.is_checkable:
@@ -96,7 +96,7 @@ def evaluate_folder(
         has_only_new: Whether patients that the cascade knows are left out.
 
     Returns:
-        Whether these patients were new to the cascade; if not, the report is marked leaky.
+        Whom of these patients the cascade knows; if any is scored, the report is marked leaky.
 
     Raises:
         ParamsError: `out` would replace something else.

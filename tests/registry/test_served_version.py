@@ -126,6 +126,14 @@ def test_check_version__files_with_another_content_id_are_no_version_that_the_le
         check_version(version)
 
 
+def test_check_version__a_copy_under_another_name_is_known_by_its_content(version: Path) -> None:
+    meta = version / "registered_model_meta"
+    meta.write_text("model_name: production\nmodel_version: '7'\n")
+    check_version(version)
+    meta.write_text("model_name: tumor-cascade\nmodel_version: '1'\n")
+    check_version(version)
+
+
 def test_check_version__mlflows_own_files_are_checked_by_the_ledger(version: Path) -> None:
     (version / "MLmodel").write_text((version / "MLmodel").read_text().replace("shim.py", "other.py"))
     with pytest.raises(DataError, match="MLmodel was edited"):

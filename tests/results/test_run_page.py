@@ -83,7 +83,7 @@ def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:
     write_json(run["artifacts"] / "evaluate_cascade" / "metrics.json", metrics)
     page = publish_results("smoke", "smoke", **run).read_text()
     assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
-    assert "| 4 patients, out of fold | 0.766" in redraw(run)
+    assert "| 4 patients, out of fold, thresholds chosen on them | 0.766" in redraw(run)  # one fold
 
 
 def test_publish_results__names_what_is_other_than_the_preset(run: dict[str, Any]) -> None:

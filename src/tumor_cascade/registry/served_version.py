@@ -22,7 +22,7 @@ from tumor_cascade.registry.aliases import LEDGER_TAG, open_chain
 from tumor_cascade.registry.client import connect
 from tumor_cascade.registry.ledger import LEDGER_PREFIX, Chain, read_chain, require_sound
 from tumor_cascade.registry.location import LEDGER_VARIABLE
-from tumor_cascade.registry.versions import ModelRegistry, compare_files, hash_files
+from tumor_cascade.registry.versions import PRODUCT, ModelRegistry, compare_files, hash_files
 from tumor_cascade.serving.batching import BatchObserver
 from tumor_cascade.serving.server import open_folder
 from tumor_cascade.serving.service import Load, Loaded
@@ -52,7 +52,8 @@ def check_version(folder: Path) -> dict[str, Any]:
     own = {name: digest for name, digest in found.items() if name not in SHELL}
     if faults := compare_files(own, dict(manifest.get("files", {}))):
         raise DataError(faults, "this version is not what was registered, nothing of it was loaded:")
-    chain, number = find_ledger(), read_version_number(folder)
+    chain = find_ledger()
+    number = read_version_number(folder) if read_meta(folder).get("model_name") == PRODUCT else None  # not of a copy
     entries = () if chain is None else chain.entries
     # By its number where the registry gave it out: what the files say of themselves may be edited with them.
     if number is None:
@@ -91,13 +92,20 @@ def find_ledger() -> Chain | None:
 
 def read_version_number(folder: Path) -> int | None:
     """Return the number under which the registry has given out a version; None for files from elsewhere."""
-    path = folder / FETCHED_NAME
-    if not path.is_file():
-        return None
     try:
-        return int(yaml.safe_load(path.read_text(encoding="utf-8"))["model_version"])
-    except (KeyError, TypeError, ValueError, yaml.YAMLError):
+        return int(read_meta(folder)["model_version"])
+    except (KeyError, TypeError, ValueError):
         return None
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """Return what MLflow's client wrote beside a version's files, model and number; nothing for others."""
+    path = folder / FETCHED_NAME
+    try:
+        meta = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, yaml.YAMLError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def open_version(uri: str) -> Load:
