@@ -1,7 +1,11 @@
+import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from tumor_cascade.cli import main
 from tumor_cascade.configuration import configure, override_params
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import STAGES, read_yaml
-from tumor_cascade.whole_pipeline import list_commands, overridden
+from tumor_cascade.whole_pipeline import PipelineError, list_commands, overridden
 
 
 @pytest.fixture
@@ -71,22 +75,63 @@ def test_pipeline__skip_without_dvc_only() -> None:
     assert result.exit_code == 2 and "--skip goes with --without-dvc" in result.output
 
 
-def test_pipeline__stopped_leaves_the_params_as_they_were(params_path: Path) -> None:
-    before, folder = params_path.read_bytes(), params_path.parent
-    (folder / "dvc.yaml").write_text(DVC_FILE.read_text())
+@contextmanager
+def started_pipeline(params_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Yield a pipeline with an overridden value, in its first stage; it is gone afterwards."""
+    (params_path.parent / "dvc.yaml").write_text(DVC_FILE.read_text())
     command = [sys.executable, "-m", "tumor_cascade.cli", "pipeline", "--without-dvc"]
-    started = subprocess.Popen([*command, "--set", "split_data.seed=77"], cwd=folder, stderr=subprocess.PIPE)
+    started = subprocess.Popen(
+        [*command, "--set", "split_data.seed=77"],
+        cwd=params_path.parent,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         while b"seed: 77" not in params_path.read_bytes():
             assert started.poll() is None
             time.sleep(0.05)
-        time.sleep(1)  # into the first stage
+        time.sleep(1)
+        yield started
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        started.communicate()
+
+
+def test_pipeline__stopped_leaves_the_params_as_they_were(params_path: Path) -> None:
+    before = params_path.read_bytes()
+    with started_pipeline(params_path) as started:
         started.send_signal(signal.SIGTERM)
         assert started.wait(60) != 0
-    finally:
-        started.kill()
-        started.communicate()
     assert params_path.read_bytes() == before
+    assert not list(params_path.parent.glob("*before-set"))
+
+
+def test_pipeline__killed_is_undone_by_the_next(params_path: Path) -> None:
+    before = params_path.read_bytes()
+    with started_pipeline(params_path), pytest.raises(PipelineError, match="wait for it"), overridden(params_path, ()):
+        pass
+    assert params_path.read_bytes() != before
+    with overridden(params_path, ()):
+        assert params_path.read_bytes() == before
+    assert not list(params_path.parent.glob("*before-set"))
+
+
+def test_pipeline__killed_and_edited_is_left_to_the_user(params_path: Path) -> None:
+    before = params_path.read_text()
+    with started_pipeline(params_path):
+        pass
+    edited = params_path.read_text().replace("seed: 77", "seed: 78")
+    params_path.write_text(edited)
+    with pytest.raises(PipelineError, match="delete that file"), overridden(params_path, ("split_data.seed=5",)):
+        pass
+    assert params_path.read_text() == edited
+    kept_path = params_path.with_name("params.yaml.before-set")
+    assert json.loads(kept_path.read_text())["before"] == before
+    kept_path.unlink()
+    with overridden(params_path, ("split_data.seed=5",)):
+        assert read_yaml(params_path)["split_data"]["seed"] == 5
+    assert params_path.read_text() == edited
 
 
 def test_override__an_open_quotation_is_named(params_path: Path) -> None:

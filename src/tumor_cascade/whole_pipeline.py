@@ -1,5 +1,7 @@
 """`tumor-cascade pipeline`: all stages with `dvc repro`, then promotion, with values overridden for this once."""
 
+import fcntl
+import json
 import os
 import re
 import shlex
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from tumor_cascade.configuration import override_params
 from tumor_cascade.errors import TumorCascadeError
@@ -85,20 +88,52 @@ def list_commands(dvc_path: Path, values: dict[str, Any], skipped: Sequence[str]
 
 @contextmanager
 def overridden(params_path: Path, overrides: Sequence[str]) -> Iterator[None]:
-    """Give a params file other values for a while; on leaving it has its old bytes.
+    """Give a params file other values for a while; on leaving it has its old bytes, after a kill when next entered.
 
     Raises:
         ParamsError: A key is unknown, or a value breaks its rule; nothing was written.
+        PipelineError: Another process overrides values here, or one was killed and the file edited since.
     """
+    kept_path = params_path.with_name(f"{params_path.name}.before-set")
+    _put_back(params_path, kept_path)
     if not any(overrides):
         yield
         return
-    before, text = params_path.read_bytes(), override_params(params_path, overrides)
-    with atomic_file(params_path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        parse_params(read_yaml(temporary), " ".join([params_path.name, *(f"--set {one}" for one in overrides)]))
-    try:
-        yield
-    finally:
-        with atomic_file(params_path) as temporary:
-            temporary.write_bytes(before)
+    before, text = params_path.read_bytes().decode(), override_params(params_path, overrides)
+    parse_params(yaml.safe_load(text), " ".join([params_path.name, *(f"--set {one}" for one in overrides)]))
+    _write(kept_path, json.dumps({"before": before, "overridden": text}))
+    with kept_path.open(encoding="utf-8") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _write(params_path, text)
+        try:
+            yield
+        finally:
+            _write(params_path, before)
+            kept_path.unlink()
+
+
+def _put_back(params_path: Path, kept_path: Path) -> None:
+    """Undo what a killed process left overridden; nothing that a person has written since is touched."""
+    if not kept_path.exists():
+        return
+    with kept_path.open(encoding="utf-8") as kept:
+        try:
+            fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                f"Another pipeline has overridden values of {params_path.name} here and is not done: wait for it, or "
+                "work in another clone."
+            ) from None
+        texts = json.load(kept)
+        if params_path.read_bytes().decode() not in texts.values():
+            raise PipelineError(
+                f"{params_path.name} was edited after a pipeline with --set was killed. Its text from before stands in "
+                f'{kept_path.name} as "before": take what you need, then delete that file.'
+            )
+        _write(params_path, texts["before"])
+        kept_path.unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(text.encode())
