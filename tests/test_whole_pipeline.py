@@ -109,8 +109,12 @@ def test_pipeline__stopped_leaves_the_params_as_they_were(params_path: Path) -> 
 
 def test_pipeline__killed_is_undone_by_the_next(params_path: Path) -> None:
     before = params_path.read_bytes()
-    with started_pipeline(params_path), pytest.raises(PipelineError, match="wait for it"), overridden(params_path, ()):
-        pass
+    with started_pipeline(params_path) as started:
+        for _ in ("it lives", "its stage has outlived it"):
+            with pytest.raises(PipelineError, match="wait for its end"), overridden(params_path, ()):
+                pass
+            started.kill()
+            started.wait()
     assert params_path.read_bytes() != before
     with overridden(params_path, ()):
         assert params_path.read_bytes() == before

@@ -55,12 +55,12 @@ def run_pipeline(
     RAW.mkdir(parents=True, exist_ok=True)  # of a fresh clone, where it would be missing even for the phantom
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-    with overridden(params_path, overrides):
+    with overridden(params_path, overrides) as lock:
         stages = [DVC] if has_dvc else list_commands(DVC_FILE, read_yaml(params_path), skipped)
         for command in [*stages, PROMOTION] if has_promotion else stages:
             if not has_dvc:
                 click.echo(f"> {' '.join(command[3:5])}", err=True)
-            done = subprocess.run(command, env=environment, check=False)
+            done = subprocess.run(command, env=environment, check=False, pass_fds=[lock])
             if done.returncode:
                 raise PipelineError(f"{' '.join(command[2:])} ended with {done.returncode}; see above.")
 
@@ -87,26 +87,35 @@ def list_commands(dvc_path: Path, values: dict[str, Any], skipped: Sequence[str]
 
 
 @contextmanager
-def overridden(params_path: Path, overrides: Sequence[str]) -> Iterator[None]:
+def overridden(params_path: Path, overrides: Sequence[str]) -> Iterator[int]:
     """Give a params file other values for a while; on leaving it has its old bytes, after a kill when next entered.
+
+    Yields:
+        Descriptor of the lock that keeps other pipelines away from the file. Children that are given it hold it too, so
+        that the lock outlives a killed parent whose children still read the file.
 
     Raises:
         ParamsError: A key is unknown, or a value breaks its rule; nothing was written.
-        PipelineError: Another process overrides values here, or one was killed and the file edited since.
+        PipelineError: Another pipeline runs here, or one was killed and the file edited since.
     """
     kept_path = params_path.with_name(f"{params_path.name}.before-set")
-    _put_back(params_path, kept_path)
-    if not any(overrides):
-        yield
-        return
-    before, text = params_path.read_bytes().decode(), override_params(params_path, overrides)
-    parse_params(yaml.safe_load(text), " ".join([params_path.name, *(f"--set {one}" for one in overrides)]))
-    _write(kept_path, json.dumps({"before": before, "overridden": text}))
-    with kept_path.open(encoding="utf-8") as kept:
-        fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with params_path.with_name(f".{params_path.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                f"Another pipeline works with {params_path.name} here: wait for its end, or work in another clone."
+            ) from None
+        _put_back(params_path, kept_path)
+        if not any(overrides):
+            yield lock.fileno()
+            return
+        before, text = params_path.read_bytes().decode(), override_params(params_path, overrides)
+        parse_params(yaml.safe_load(text), " ".join([params_path.name, *(f"--set {one}" for one in overrides)]))
+        _write(kept_path, json.dumps({"before": before, "overridden": text}))
         _write(params_path, text)
         try:
-            yield
+            yield lock.fileno()
         finally:
             _write(params_path, before)
             kept_path.unlink()
@@ -116,22 +125,14 @@ def _put_back(params_path: Path, kept_path: Path) -> None:
     """Undo what a killed process left overridden; nothing that a person has written since is touched."""
     if not kept_path.exists():
         return
-    with kept_path.open(encoding="utf-8") as kept:
-        try:
-            fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PipelineError(
-                f"Another pipeline has overridden values of {params_path.name} here and is not done: wait for it, or "
-                "work in another clone."
-            ) from None
-        texts = json.load(kept)
-        if params_path.read_bytes().decode() not in texts.values():
-            raise PipelineError(
-                f"{params_path.name} was edited after a pipeline with --set was killed. Its text from before stands in "
-                f'{kept_path.name} as "before": take what you need, then delete that file.'
-            )
-        _write(params_path, texts["before"])
-        kept_path.unlink()
+    texts = json.loads(kept_path.read_bytes())
+    if params_path.read_bytes().decode() not in texts.values():
+        raise PipelineError(
+            f"{params_path.name} was edited after a pipeline with --set was killed. Its text from before stands in "
+            f'{kept_path.name} as "before": take what you need, then delete that file.'
+        )
+    _write(params_path, texts["before"])
+    kept_path.unlink()
 
 
 def _write(path: Path, text: str) -> None:
