@@ -118,10 +118,8 @@ def evaluate_folder(
             acquaintance = replace(find_acquaintance(cascade, rows), num_left_out=num_left_out)
         if acquaintance.known:
             write_known(acquaintance, folder / KNOWN_NAME)
-        product = load_cascade(cascade)
         cohort = Cohort(
-            parts=[(product, rows)],
-            settings=product.settings,
+            parts=[(load_cascade(cascade), rows)],
             split=TEST,
             scope="patients from outside",
             protocol=acquaintance.protocol,

@@ -259,7 +259,10 @@ class AssembleCascadeParams(Section):
         description="what decides on a segmented slice; combined: a logistic regression of both networks' scores"
     )
     target_sensitivity: Annotated[float, Field(gt=0, le=1, description="of the decision, on validation tumor slices")]
-    mask_thresholds: Annotated[list[float], Field(min_length=1, description="candidates; the best volume Dice wins")]
+    mask_thresholds: Annotated[
+        list[float],
+        Field(min_length=1, description="candidates; nearest to 0.5 within one error of the best Dice"),
+    ]
     has_flip_averaging: Annotated[bool, Field(description="average predictions over left-right flips")]
     postprocessing: PostprocessingParams
 

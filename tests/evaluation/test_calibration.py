@@ -132,11 +132,13 @@ CANDIDATES = [0.1, 0.3, 0.5, 0.7]
 @pytest.mark.parametrize(
     ("dice", "expected"),
     [
-        ([[0.1, 0.2, 0.3, 0.9]], 0.7),
-        ([[0.9, 0.2, 0.3, 0.1], [0.1, 0.8, 0.3, 0.1]], 0.3),  # means 0.5, 0.5, 0.3, 0.1: the nearer of the best
-        ([[0.5, 0.5, 0.5, 0.5]], 0.5),  # equals: nearest to 0.5
-        ([[0.6000001, 0.6, 0.5, 0.2]], 0.3),  # equal but for what no patient would feel
-        ([[np.nan] * 4, [0.1, 0.2, 0.3, 0.9]], 0.7),  # a patient without tumor has no say
+        ([[0.1, 0.2, 0.3, 0.9]], 0.5),  # one patient tells nothing
+        ([[0.1, 0.2, 0.3, 0.9], [0.2, 0.2, 0.4, 0.8]], 0.7),  # short by 0.6 and 0.4: mean 0.5, standard error 0.1
+        ([[0.8, 0.8, 0.8, 0.9], [0.8, 0.8, 0.8, 0.8]], 0.5),  # short by 0.1 and 0: mean 0.05, standard error 0.05
+        ([[0.8, 0.8, 0.8, 0.9], [0.8, 0.8, 0.8, 0.85]], 0.7),  # short by 0.1 and 0.05: mean 0.075, standard error 0.025
+        ([[0.5, 0.5, 0.5, 0.5]] * 2, 0.5),  # equals: nearest to 0.5
+        ([[0.6000001, 0.6, 0.5, 0.2]] * 2, 0.3),  # equal but for what no patient would feel
+        ([[np.nan] * 4, [0.1, 0.2, 0.3, 0.9], [0.2, 0.2, 0.4, 0.8]], 0.7),  # a patient without tumor has no say
     ],
 )
 def test_choose_mask_threshold__literals(dice: list[list[float]], expected: float) -> None:

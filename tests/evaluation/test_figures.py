@@ -32,6 +32,6 @@ def test_render_figures__cohort_without_tumor() -> None:
     evaluation = evaluate_patients([empty], [make_prediction([0.1, 0.2], empty)])
     summary = summarize_evaluation(evaluation, PARAMS)
     figures = render_figures(
-        evaluation, trace_tables(evaluation), summary, 0.5, 4, lambda name: make_volume(name, empty)
+        evaluation, trace_tables(evaluation), summary, [0.5, 0.6], 4, lambda name: make_volume(name, empty)
     )
     assert all(png.startswith(b"\x89PNG") for png in figures.values())

@@ -48,3 +48,14 @@ def test_list_estimates__all_intervals() -> None:
     estimates = list_estimates(summarize_evaluation(make_evaluation(), PARAMS), "oof")
     assert estimates["cascade/oof_pixel_specificity"].keys() == {"value", "low", "high"}
     assert estimates["cascade/oof_num_slices"] == {"value": 9}
+
+
+def test_summarize_evaluation__by_patient() -> None:
+    # One patient with tumor, found; four without, of whom one is called positive.
+    empty, tumor = draw_squares([0, 0]), draw_squares([0, 10])
+    predictions = [make_prediction(scores, masks) for scores, masks in [([0.1, 0.9], tumor), ([0.1, 0.2], empty)]]
+    alarm = make_prediction([0.1, 0.9], empty)
+    evaluation = evaluate_patients([tumor, *[empty] * 4], [predictions[0], *[predictions[1]] * 3, alarm])
+    summary = summarize_evaluation(evaluation, PARAMS)
+    values = [summary[f"cascade/patient_{name}"] for name in ("sensitivity", "specificity")]
+    assert [value.value for value in values if isinstance(value, Estimate)] == [1.0, 0.75]

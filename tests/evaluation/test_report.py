@@ -41,7 +41,8 @@ class Checker(HTMLParser):
 
 def render(evaluation: Evaluation, **changes: object) -> str:
     values: dict[str, object] = {"protocol": "patient_level", "is_leaky": False, "has_patient_ids": True}
-    values |= {"scope": "the locked test set", "gate_threshold": 0.25, "decision_threshold": 0.5, "baselines": {}}
+    values |= {"scope": "the locked test set", "gate_thresholds": [0.25], "decision_thresholds": [0.5]}
+    values |= {"baselines": {}}
     context = ReportContext(content_id="c0ffee", **(values | changes))  # type: ignore[arg-type]
     decisions = evaluation.slices[["has_tumor", "is_positive"]].to_numpy(bool).T
     return render_report(
@@ -52,6 +53,13 @@ def render(evaluation: Evaluation, **changes: object) -> str:
         dict.fromkeys(FIGURES, b"\x89PNG"),
         PARAMS,
     )
+
+
+def test_render_report__thresholds_of_several_folds() -> None:
+    html = render(make_evaluation(), gate_thresholds=[0.125, 0.25], decision_thresholds=[0.078, 0.09, 0.339])
+    assert "<dd>0.125 to 0.250, each fold has its own</dd>" in html
+    assert "<dd>0.078 to 0.339, each fold has its own</dd>" in html
+    assert "<dd>0.250</dd>" in render(make_evaluation())
 
 
 def test_render_report__opens_without_a_network() -> None:
@@ -90,7 +98,7 @@ def test_render_report__marks_what_can_never_be_promoted() -> None:
 
 def test_render_report__nothing_defined_and_no_gate() -> None:
     empty = draw_squares([0, 0])
-    html = render(evaluate_patients([empty], [make_prediction([0.1, 0.2], empty)]), gate_threshold=0.0)
+    html = render(evaluate_patients([empty], [make_prediction([0.1, 0.2], empty)]), gate_thresholds=[0.0])
     assert "nan" not in html.lower().replace("tumor_nan", "")
     assert "none: every slice is segmented" in html
     assert "One patient only" in html

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.stats import norm, sem, t
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tumor_cascade.evaluation.statistics import (
@@ -49,8 +50,18 @@ def test_estimate__mean_and_interval() -> None:
     means = [np.repeat(values, row.astype(int)).mean() for row in bootstrap.weights]
     estimate = bootstrap.estimate(mean_of(values))
     assert estimate.value == pytest.approx(0.55)  # 2.2 / 4
-    assert estimate.low == pytest.approx(np.quantile(means, 0.025))
-    assert estimate.high == pytest.approx(np.quantile(means, 0.975))
+    tail = norm.cdf(np.sqrt(4 / 3) * t.ppf(0.025, 3))
+    assert estimate.low == pytest.approx(np.quantile(means, tail))
+    assert estimate.high == pytest.approx(np.quantile(means, 1 - tail))
+
+
+@pytest.mark.parametrize("num_patients", [8, 12, 30])
+def test_estimate__of_few_patients_is_as_wide_as_a_t_interval(num_patients: int) -> None:
+    values = np.random.default_rng(num_patients).normal(0.8, 0.1, num_patients)
+    low, high = t.interval(0.95, num_patients - 1, values.mean(), sem(values))
+    estimate = draw(num_patients, num_resamples=20_000).estimate(mean_of(values))
+    assert estimate.low is not None and estimate.high is not None
+    assert estimate.high - estimate.low == pytest.approx(high - low, rel=0.06)
 
 
 def test_estimate__covers_the_true_mean_as_often_as_it_says() -> None:
@@ -72,7 +83,13 @@ def test_estimate__one_patient_has_no_interval() -> None:
 
 def test_estimate__resamples_without_a_value_are_left_out() -> None:
     # Patient 2 alone has a value: where it is not drawn there is none, else it is 0.5.
-    assert draw(3).estimate(mean_of([NAN, NAN, 0.5])) == Estimate(0.5, 0.5, 0.5)
+    estimate = draw(3).estimate(mean_of([NAN, NAN, 0.5]), is_zero_width_kept=True)
+    assert estimate == Estimate(0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("values", [[NAN, NAN, 0.5], [1.0, 1.0, 1.0]])
+def test_estimate__no_interval_where_all_resamples_agree(values: list[float]) -> None:
+    assert draw(3).estimate(mean_of(values)) == Estimate(values[2], None, None)
 
 
 def test_divide__by_zero() -> None:
@@ -103,7 +120,8 @@ def test_formula_of__totals_of_the_drawn_patients() -> None:
 def test_difference_of__is_paired() -> None:
     # Model a is better by 0.1 in every patient, so the difference has no spread at all, however patients vary.
     better, worse = np.array([0.2, 0.5, 0.9]), np.array([0.1, 0.4, 0.8])
-    estimate = draw(3).estimate(difference_of(mean_of(better), mean_of(worse)))
+    difference = difference_of(mean_of(better), mean_of(worse))
+    estimate = draw(3).estimate(difference, is_zero_width_kept=True)
     assert_allclose([estimate.value, estimate.low, estimate.high], 0.1)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,9 @@
 
 import datetime
 import json
+import shutil
+import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from tumor_cascade.configuration import build_preset, configure
 from tumor_cascade.content import find_lock, hash_code
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES
+from tumor_cascade.registry.executions import Execution
 from tumor_cascade.results.catalog import README_MARKS, find_stale_results, redraw_table
 from tumor_cascade.results.run_page import CONTENT_FILES, FIGURES, publish_results
 from tumor_cascade.storage import hash_file, write_json
@@ -78,12 +82,25 @@ def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
     assert find_stale_results(run["out_dir"]) == []
 
 
+def test_publish_results__says_where_it_was_trained(run: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Trained elsewhere, published on" in publish_results("smoke", "smoke", **run).read_text()
+    for stage in ("train_classifier", "train_segmenter", "evaluate_cascade"):
+        record = Execution(stage, 0, 0.0, 1, {}, socket.gethostname())
+        write_json(run["artifacts"].parent / "runs" / stage / f"{'c0ffee' * 10}.json", asdict(record))
+    assert "Trained elsewhere" in publish_results("smoke", "smoke", **run).read_text()  # a page keeps what it said
+    shutil.rmtree(run["out_dir"])
+    assert "Trained and scored on" in publish_results("smoke", "smoke", **run).read_text()
+    shutil.rmtree(run["out_dir"])
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    assert "Trained elsewhere" in publish_results("smoke", "smoke", **run).read_text()
+
+
 def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:
     metrics = {name.replace("/test_", "/oof_"): value for name, value in METRICS.items()}
     write_json(run["artifacts"] / "evaluate_cascade" / "metrics.json", metrics)
     page = publish_results("smoke", "smoke", **run).read_text()
     assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
-    assert "| 4 patients, out of fold, thresholds chosen on them | 0.766" in redraw(run)  # one fold
+    assert "| 4 patients, out of fold, epochs and thresholds chosen on them | 0.766" in redraw(run)  # one fold
 
 
 def test_publish_results__names_what_is_other_than_the_preset(run: dict[str, Any]) -> None:

@@ -188,7 +188,7 @@ def evaluate_rows(data: Path, tmp_path: Path, rows: pd.DataFrame) -> None:
     cascade = load_cascade(data / "cascade")
     evaluate_cohort(
         PARAMS,
-        Cohort([(cascade, rows)], cascade.settings, "test", "anybody", "external data", False),
+        Cohort([(cascade, rows)], "test", "anybody", "external data", False),
         slices=data / "slices",
         out_report=tmp_path / "report",
         out_metrics=tmp_path / "metrics.json",

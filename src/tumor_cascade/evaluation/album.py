@@ -1,6 +1,6 @@
 """All figures of the report, rendered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ def render_figures(
     evaluation: Evaluation,
     tables: Mapping[str, pd.DataFrame],
     summary: Summary,
-    decision_threshold: float,
+    decision_thresholds: Sequence[float],
     num_examples: int,
     load_volume: Callable[[str], Volume],
 ) -> dict[str, bytes]:
@@ -35,7 +35,7 @@ def render_figures(
         evaluation: Raw scores.
         tables: Curves `roc`, `precision_recall`, `calibration`, `dice_by_threshold`.
         summary: Of `summarize_evaluation`.
-        decision_threshold: Of the cascade.
+        decision_thresholds: Of the cascade; several where each fold has its own.
         num_examples: Example slices to show.
         load_volume: Reads a patient's volume.
     """
@@ -64,7 +64,7 @@ def render_figures(
         "dice_per_patient": plots.plot_dice_per_patient(evaluation.patients),
         "dice_by_threshold": plots.plot_dice_by_threshold(
             tables["dice_by_threshold"],
-            decision_threshold,
+            decision_thresholds,
             {"segmenter alone": get("segmenter/volume_dice"), "perfect decision": get(f"{ORACLE}/volume_dice")},
         ),
         "outcomes": plot_outcomes(picture(choose_patients(evaluation.patients, evaluation.slices))),

@@ -1,7 +1,7 @@
 """Figures of the report: each function returns a matplotlib figure, `render_png` its bytes, equal for equal input."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,13 +100,13 @@ def plot_dice_per_patient(patients: pd.DataFrame) -> Figure:
 
 
 def plot_dice_by_threshold(
-    curve: pd.DataFrame, decision_threshold: float, references: Mapping[str, float | None]
+    curve: pd.DataFrame, decision_thresholds: Sequence[float], references: Mapping[str, float | None]
 ) -> Figure:
     """Return mean volume Dice, sensitivity and specificity against the decision threshold.
 
     Args:
         curve: Of `trace_thresholds`.
-        decision_threshold: Of the cascade.
+        decision_thresholds: Of the cascade; several where each fold has its own.
         references: Volume Dice of others, by name; drawn as level lines where defined.
     """
     inner = curve[(curve["threshold"] > 0) & (curve["threshold"] < 1)]
@@ -119,8 +119,8 @@ def plot_dice_by_threshold(
     for name, color in (("sensitivity", BLUE), ("specificity", ORANGE)):
         lower.plot(inner["threshold"], inner[name], color=color, label=name)
     for axes in (upper, lower):
-        if 0 < decision_threshold < 1:
-            axes.axvline(decision_threshold, color="black", linewidth=1, label=f"threshold {decision_threshold:.3g}")
+        for threshold in (value for value in decision_thresholds if 0 < value < 1):
+            axes.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.3g}")
         axes.set_xscale("logit")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", framealpha=0.95)

@@ -16,6 +16,7 @@ from tumor_cascade.evaluation.calibration import choose_threshold, fit_score_wei
 from tumor_cascade.evaluation.gate_costs import Costs
 from tumor_cascade.evaluation.kept_masks import KeptMasks
 from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Floats, Statistic, auroc_of, mean_of
+from tumor_cascade.evaluation.tuning import refuse_losses
 from tumor_cascade.evaluation.validation import smooth_volumes
 
 MAX_DICE_LOSS = 0.05  # a volume that loses more counts as lost
@@ -45,7 +46,7 @@ def list_variants(slices: pd.DataFrame, target_sensitivity: float, smoothing_sli
 
     Args:
         slices: `slices.csv` of `assemble_cascade`.
-        target_sensitivity: That thresholds must keep of the tumor slices of the other folds.
+        target_sensitivity: That thresholds must keep of the tumor slices of the other folds, at no cost in volume Dice.
         smoothing_slices: Width of the Gaussian along the volume, in slices.
     """
     everywhere, labels = np.ones(len(slices), dtype=bool), slices["has_tumor"].to_numpy(bool)
@@ -162,11 +163,13 @@ def describe(name: str, statistic: Statistic | None, bootstrap: Bootstrap) -> di
 
 
 def cut_by_fold(slices: pd.DataFrame, scores: Floats, target_sensitivity: float) -> NDArray[np.bool_]:
-    """Return which slices `(S,)` reach the threshold that keeps the target share of the other folds' tumor slices."""
+    """Return which slices `(S,)` reach the threshold that the other folds give, by the rule of the cascade's own."""
     labels, probabilities = slices["has_tumor"].to_numpy(bool), expit(scores)
     is_kept = np.zeros(len(slices), dtype=bool)
     for known, asked in split_folds(slices):
-        threshold = choose_threshold(probabilities[known], labels[known], target_sensitivity, lambda _: True)
+        threshold = choose_threshold(
+            probabilities[known], labels[known], target_sensitivity, refuse_losses(slices[known])
+        )
         is_kept[asked] = probabilities[asked] >= threshold
     return is_kept
 

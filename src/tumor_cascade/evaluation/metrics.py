@@ -9,7 +9,7 @@ from tumor_cascade.evaluation.detection import summarize_detection
 from tumor_cascade.evaluation.gate import summarize_gate
 from tumor_cascade.evaluation.scores import MODELS, ORACLE
 from tumor_cascade.evaluation.segmentation import describe_volumes, summarize_segmentation
-from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Summary, auroc_of
+from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Summary, auroc_of, share_of
 from tumor_cascade.params import EvaluateCascadeParams
 
 # What metrics.json holds, short enough to be compared by eye; the report's estimates.json has every metric.
@@ -51,9 +51,13 @@ def summarize_evaluation(evaluation: Evaluation, params: EvaluateCascadeParams) 
     bootstrap = Bootstrap(
         len(patients), num_resamples=params.num_bootstrap, confidence=params.confidence, seed=params.seed
     )
+    is_tumor_free = (patients["num_tumor_slices"] == 0).to_numpy()
+    is_called = slices.groupby("patient_id")["is_positive"].any().reindex(patients.index).to_numpy(bool)
     summary: Summary = {
         "num_patients": len(patients),
-        "num_tumor_free_patients": int((patients["num_tumor_slices"] == 0).sum()),
+        "num_tumor_free_patients": int(is_tumor_free.sum()),
+        "patient_sensitivity": bootstrap.estimate(share_of(is_called, ~is_tumor_free)),
+        "patient_specificity": bootstrap.estimate(share_of(~is_called, is_tumor_free)),
         "num_slices": len(slices),
         "num_tumor_slices": int(slices["has_tumor"].sum()),
         **summarize_detection(slices, params.area_strata_px, bootstrap),

@@ -27,8 +27,8 @@ class ReportContext:
         is_leaky: The cascade already knew patients of them from its training.
         has_patient_ids: False where ids were invented per file.
         content_id: Of this evaluation.
-        gate_threshold: Of the cascade; 0: no gate.
-        decision_threshold: Of the cascade.
+        gate_thresholds: Of the cascade, sorted; several where each fold has its own. 0: no gate.
+        decision_thresholds: The same of its decision.
         baselines: What no learning scores on the same slices; may be empty.
     """
 
@@ -37,8 +37,8 @@ class ReportContext:
     is_leaky: bool
     has_patient_ids: bool
     content_id: str
-    gate_threshold: float
-    decision_threshold: float
+    gate_thresholds: Sequence[float]
+    decision_thresholds: Sequence[float]
     baselines: Scores
 
 
@@ -67,7 +67,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": format_number, "interval": format_interval}
+    environment.filters |= {"number": format_number, "interval": format_interval, "range": format_range}
     return environment.get_template(TEMPLATE_NAME).render(
         context=context,
         metrics={name.replace("/", "."): value for name, value in summary.items()},
@@ -92,6 +92,11 @@ def format_number(value: Estimate | float | int | None, kind: str) -> str:
         return UNDEFINED
     formats = {"score": ".3f", "fine": ".5f", "difference": "+.3f", "share": ".1%", "amount": ",.1f", "count": ",.0f"}
     return format(number, formats[kind])
+
+
+def format_range(values: Sequence[float], kind: str) -> str:
+    """Return sorted values as text: one, or the first and the last."""
+    return " to ".join(dict.fromkeys(format_number(value, kind) for value in (values[0], values[-1])))
 
 
 def format_interval(value: Estimate | float | int | None, kind: str) -> str:

@@ -10,14 +10,12 @@ from tumor_cascade.data.split import DEVELOPMENT, TEST
 from tumor_cascade.errors import DataError
 from tumor_cascade.evaluation.no_learning import Scores
 from tumor_cascade.models.cascade import Cascade
-from tumor_cascade.models.decision import CascadeSettings
 from tumor_cascade.network_folder import hash_patient
 from tumor_cascade.product import (
     list_folds,
     load_cascade,
     load_fold_cascade,
     read_seen_patients,
-    read_settings,
 )
 
 OUT_OF_FOLD = "oof"  # split in the names of metrics
@@ -30,7 +28,6 @@ class Cohort:
     Attributes:
         parts: Networks and manifest rows of whole patients for them. A bool column `is_scored` says which slices count;
             without it, all.
-        settings: Of the whole product, whose thresholds the report shows.
         split: Between model and metric in the names of metrics.
         scope: Who these patients are, in words.
         protocol: How they were kept apart from training.
@@ -39,7 +36,6 @@ class Cohort:
     """
 
     parts: list[tuple[Cascade, pd.DataFrame]]
-    settings: CascadeSettings
     split: str
     scope: str
     protocol: str
@@ -61,8 +57,7 @@ def select_test(cascade: Path, rows: pd.DataFrame, protocol: str, is_leaky: bool
         known = find_known(rows.loc[rows["is_scored"], "patient_id"], seen)
         refuse_known(f"test patient {patient} was in training or validation." for patient in known)
     rows = rows[rows.groupby("patient_id")["is_scored"].transform("any")]
-    product = load_cascade(cascade)
-    return Cohort([(product, rows)], product.settings, TEST, "the locked test set", protocol, is_leaky)
+    return Cohort([(load_cascade(cascade), rows)], TEST, "the locked test set", protocol, is_leaky)
 
 
 def select_out_of_fold(cascade: Path, rows: pd.DataFrame, protocol: str, is_leaky: bool) -> Cohort:
@@ -89,11 +84,11 @@ def select_out_of_fold(cascade: Path, rows: pd.DataFrame, protocol: str, is_leak
         parts.append((load_fold_cascade(cascade, fold), held_out))
     refuse_known(lines)
     scope = "development patients, each predicted by the networks of the fold that held it out; " + (
-        "thresholds chosen on the other folds"
+        "thresholds chosen on the other folds, each network's best epoch on its own"
         if len(folds) > 1
-        else "one fold only: thresholds were chosen on these very patients, so that decisions look slightly too good"
+        else "one fold only: epochs and thresholds were chosen on these very patients, so all looks a little too good"
     )
-    return Cohort(parts, read_settings(cascade), OUT_OF_FOLD, scope, protocol, is_leaky)
+    return Cohort(parts, OUT_OF_FOLD, scope, protocol, is_leaky)
 
 
 def find_known(patients: Iterable[str], seen: set[str]) -> list[str]:

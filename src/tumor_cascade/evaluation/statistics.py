@@ -1,4 +1,4 @@
-"""Percentile bootstrap over patients: the patient is the unit that is drawn, never the slice.
+"""Expanded percentile bootstrap over patients: the patient is the unit that is drawn, never the slice.
 
 A resample of P patients is a row of P weights: how often each patient was drawn. A statistic maps weights `(B, P)` to
 values `(B,)`, NaN where it is undefined; all-ones weights give the value on the data as they are. So each statistic is
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 
+ROUNDING = 1e-12  # values that differ by less do so by the order of additions
 CHUNK_VALUES = 4_000_000  # of a temporary (resamples, slices) array: 32 MB
 
 
@@ -38,6 +41,10 @@ class Bootstrap:
         num_resamples: At least 1.
         confidence: Of the interval, in (0, 1).
         seed: Equal seeds draw equal resamples.
+
+    Percentiles lie farther out than the confidence says, by what a t interval of as few patients is wider than a normal
+    one of the resamples' spread: plain ones of a dozen patients are too short. Source: Hesterberg 2015
+    (https://doi.org/10.1080/00031305.2015.1089789), section 5.3.
     """
 
     def __init__(self, num_patients: int, *, num_resamples: int, confidence: float, seed: int) -> None:
@@ -45,13 +52,19 @@ class Bootstrap:
         self.weights: Floats = (
             np.random.default_rng(seed).multinomial(num_patients, shares, num_resamples).astype(float)
         )
-        self.tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+        self.confidence = confidence
+        self.tails = expand_tails(num_patients, confidence)
 
-    def estimate(self, statistic: Statistic) -> Estimate:
+    def estimate(self, statistic: Statistic, *, is_zero_width_kept: bool = False) -> Estimate:
         """Return a statistic on the data with the percentile interval over resamples.
 
         Resamples in which it is undefined are left out. With fewer than two patients, or where the value itself is
-        undefined, there is no interval: one patient says nothing about the next.
+        undefined, there is no interval: one patient says nothing about the next. Neither is there one where all
+        resamples agree, be it that one patient alone defines the value or that all patients have the same.
+
+        Args:
+            statistic: Of the patients.
+            is_zero_width_kept: Whether agreeing resamples do make an interval, for who knows what it means.
         """
         num_patients = self.weights.shape[1]
         value = float(statistic(np.ones((1, num_patients)))[0])
@@ -59,10 +72,19 @@ class Bootstrap:
             return Estimate(None, None, None)
         resampled = statistic(self.weights) if num_patients > 1 else np.empty(0)
         resampled = resampled[~np.isnan(resampled)]
-        if not resampled.size:
+        if not resampled.size or (not is_zero_width_kept and np.ptp(resampled) < ROUNDING):
             return Estimate(value, None, None)
         low, high = np.quantile(resampled, self.tails)
         return Estimate(value, float(low), float(high))
+
+
+def expand_tails(num_patients: int, confidence: float) -> tuple[float, float]:
+    """Return the two quantiles of resamples between which an interval of as many patients lies."""
+    tail = (1 - confidence) / 2
+    if num_patients > 1:
+        factor = np.sqrt(num_patients / (num_patients - 1))
+        tail = float(norm.cdf(factor * student_t.ppf(tail, num_patients - 1)))
+    return tail, 1 - tail
 
 
 def divide(numerators: ArrayLike, denominators: ArrayLike) -> Floats:

@@ -81,7 +81,7 @@ def compare(metric: MetricName, candidate: Scores, champion: Scores, bootstrap: 
     return Difference(
         candidate=evaluate(first, len(candidate.patients)),
         champion=evaluate(second, len(champion.patients)),
-        gain=bootstrap.estimate(gains),
+        gain=bootstrap.estimate(gains, is_zero_width_kept=True),  # equal answers differ by exactly nothing
         resampled=resampled[~np.isnan(resampled)],
         num_patients=len(candidate.patients),
         num_lost=lost,
@@ -99,10 +99,10 @@ def estimate_metric(metric: MetricName, scores: Scores, bootstrap: Bootstrap) ->
 
     The lower bound of a share of things found is never above Clopper and Pearson's for as many patients.
     """
-    estimate = bootstrap.estimate(METRICS[metric].describe(scores))
+    estimate = bootstrap.estimate(METRICS[metric].describe(scores), is_zero_width_kept=True)
     if METRICS[metric].count_found is None or estimate.value is None or estimate.low is None:
         return estimate
-    num, tail = len(scores.patients), bootstrap.tails[0]
+    num, tail = len(scores.patients), (1 - bootstrap.confidence) / 2
     found = estimate.value * num
     exact = float(beta.ppf(tail, found, num - found + 1)) if found > 0 else 0.0
     return Estimate(estimate.value, min(estimate.low, exact), estimate.high)

@@ -31,7 +31,7 @@ def redraw_table(readme: Path, out_dir: Path) -> None:
         split, metrics = split_names(facts["metrics"])
         whom = f"{metrics['cascade/num_patients']} patients, {'test' if split == 'test' else 'out of fold'}"
         if split == "oof" and len(facts["params"]["assemble_cascade"]["folds"]) == 1:
-            whom += ", thresholds chosen on them"
+            whom += ", epochs and thresholds chosen on them"
         cells = [link, f"`{facts['protocol']}`", whom, *(format_metric(metrics, key) for key in columns)]
         lines.append(f"| {' | '.join(cells)} |")
     before, rest = text.split(README_MARKS[0])

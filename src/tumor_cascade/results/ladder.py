@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tumor_cascade.content import describe_content
+from tumor_cascade.content import describe_content, hash_code
 from tumor_cascade.data.cohort import iterate_volumes, read_rows
 from tumor_cascade.errors import DataError
 from tumor_cascade.evaluation.tuning import choose_out_of_fold, start_settings
@@ -170,6 +170,12 @@ def is_trained(workplace: Workplace, row: Row) -> bool:
     return all((root / f"fold-{fold}" / "metrics.json").exists() for root in roots for fold in row.folds)
 
 
+def describe_judge(row: Row) -> dict[str, Any]:
+    """Return what decides how a row is judged, besides the stage's own code: averages are this module's."""
+    given: dict[str, Any] = row.read_params().assemble_cascade.model_dump()
+    return {**given, "judge": hash_code(__name__)} if row.averaged else given
+
+
 def assemble(workplace: Workplace, row: Row) -> Path:
     """Judge a trained row out-of-fold, if need be; return the folder of its report."""
     params = row.read_params()
@@ -179,7 +185,7 @@ def assemble(workplace: Workplace, row: Row) -> Path:
         for name, root in roots.items()
         for fold in row.folds
     }
-    root = workplace.locate("assemble_cascade", params.assemble_cascade.model_dump(), {**networks, "splits": splits})
+    root = workplace.locate("assemble_cascade", describe_judge(row), {**networks, "splits": splits})
     if row.averaged:
         judge_average(params.assemble_cascade, workplace, splits, list(roots.values()), root / "report" / "slices.csv")
         return root

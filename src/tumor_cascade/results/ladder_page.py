@@ -22,7 +22,7 @@ NAME = "ladder"
 TEMPLATE = "ladder_page.md.j2"
 RUN_COMMAND, COMMAND = "tumor-cascade ladder run", "tumor-cascade ladder publish"
 TITLE_WIDTH = 48  # letters of a line beside the picture
-MODULES = ("split_data", "train_classifier", "train_segmenter", "assemble_cascade")
+MODULES = ("split_data", "train_classifier", "train_segmenter", "assemble_cascade", "tumor_cascade.results.ladder")
 
 
 def publish_ladder(artifacts: Path, out_dir: Path) -> Path:
@@ -48,6 +48,7 @@ def publish_ladder(artifacts: Path, out_dir: Path) -> Path:
         "preset": ladder.rows[-1].preset,
         "folds": ladder.folds,
         "input_size_px": ladder.rows[1].read_params().train_segmenter.input_size_px,
+        "confidence": f"{100 * params.evaluate_cascade.confidence:g}",
         "rows": rows,
     }
     table, credit = "\n".join(tabulate_ladder(rows)), CREDITS[params.ingest_data.source]
@@ -109,7 +110,8 @@ def measure_steps(scores: dict[str, RowScores], ladder: Ladder) -> dict[str, Ste
 def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
     """Return a row of the table as plain values; without scores where it has not been run.
 
-    The differences are to the row that it changes, paired by patient; there is none to another split.
+    The differences are to the row that it changes, an average's to its best member, paired by patient; there is none to
+    another split.
     """
     facts: dict[str, Any] = {
         "name": row.name,
@@ -123,9 +125,11 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
         "averaged": [other.name for other in row.averaged],
         "is_run": row.name in steps,
     }
-    step, base = steps.get(row.name), steps.get(row.base or "")
+    step = steps.get(row.name)
     if step is None:
         return facts
+    members = [steps[name] for name in (row.base, *(other.name for other in row.averaged)) if name in steps]
+    base = max(members, key=lambda member: np.nanmean(member.segmenter_dice), default=None)
     estimates = {
         "volume_dice": step.bootstrap.estimate(mean_of(step.cascade_dice)),
         "ungated_volume_dice": step.bootstrap.estimate(mean_of(step.segmenter_dice)),
@@ -169,8 +173,8 @@ def show(values: list[float | None] | None, *, is_signed: bool = False) -> str:
     """Return a value with its interval; a dash where there is none."""
     if values is None or values[0] is None:
         return "-"
-    sign = "+" if is_signed else ""
-    return f"{values[0]:{sign}.3f} [{values[1]:{sign}.3f}, {values[2]:{sign}.3f}]"
+    value, *bounds = (format(one, "+.3f" if is_signed else ".3f") for one in values if one is not None)
+    return f"{value} [{', '.join(bounds)}]" if bounds else value
 
 
 def plot_ladder(rows: list[dict[str, Any]]) -> Figure:

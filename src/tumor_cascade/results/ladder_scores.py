@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tumor_cascade.content import describe_content
-from tumor_cascade.results.ladder import Workplace, locate_networks, read_slices, split
+from tumor_cascade.results.ladder import Workplace, describe_judge, locate_networks, read_slices, split
 from tumor_cascade.results.ladder_rows import Row
 from tumor_cascade.results.pages import FACTS_NAME, describe_today
 
@@ -40,7 +40,7 @@ def identify_scores(workplace: Workplace, row: Row) -> str:
     """Return the `content_id` of a row's scores; it is known before anything is trained."""
     params = row.read_params()
     networks = {name: root.name for name, root in locate_networks(workplace, row).items()}
-    given = {"folds": row.folds, "networks": networks, **params.assemble_cascade.model_dump()}
+    given = {"folds": row.folds, "networks": networks, **describe_judge(row)}
     inputs = {"manifest": workplace.manifest, "splits": split(workplace, params)}
     content_id: str = describe_content("assemble_cascade", given, inputs)["content_id"]
     return content_id

@@ -3,13 +3,16 @@
 import json
 import shlex
 import shutil
+import socket
 from pathlib import Path
 from typing import Any
 
 from tumor_cascade.configuration import list_overrides
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES, Params, parse_params, read_yaml
+from tumor_cascade.registry.executions import read_execution
 from tumor_cascade.results.pages import CREDITS, FACTS_NAME, PAGE_NAME, describe_today
+from tumor_cascade.settings import get_runs_dir
 from tumor_cascade.storage import atomic_dir, write_json
 
 FIGURES = ("outcomes", "dice_per_patient", "confusion_matrix", "roc", "calibration", "dice_by_threshold", "examples")
@@ -67,7 +70,10 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
         "name": name,
         "preset": preset,
         "overrides": list_overrides(preset, params.model_dump()),
-        **(recall_making(out_dir / name, evaluated["content_id"]) or describe_today()),
+        **(
+            recall_making(out_dir / name, evaluated["content_id"])
+            or {**describe_today(), "is_made_here": was_made_here(artifacts, contents)}
+        ),
         **{key: evaluated[key] for key in ("protocol", "is_leaky", "scope", "content_id", "lock")},
         "source": params.ingest_data.source,
         "code": {stage: found[0]["code"] for stage, found in contents.items()},
@@ -119,11 +125,23 @@ def require_params(params: Params, contents: dict[str, list[dict[str, Any]]]) ->
         raise DataError(list(lines), f"the artifacts were made with other params; {remedy}:")
 
 
-def recall_making(folder: Path, content_id: str) -> dict[str, str] | None:
+def was_made_here(artifacts: Path, contents: dict[str, list[dict[str, Any]]]) -> bool:
+    """Say whether records beside the artifacts tell that this machine has trained and scored them."""
+    runs = artifacts.parent / get_runs_dir()
+    records = [
+        read_execution(runs / stage / f"{content['content_id']}.json")
+        for stage in ("train_classifier", "train_segmenter", "evaluate_cascade")
+        for content in contents[stage]
+    ]
+    return all(record is not None and record.host == socket.gethostname() for record in records)
+
+
+def recall_making(folder: Path, content_id: str) -> dict[str, Any] | None:
     """Return date and hardware of a page that shows the same run already; None if there is none."""
     path = folder / FACTS_NAME
     facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {key: facts[key] for key in ("date", "hardware")} if facts.get("content_id") == content_id else None
+    keys = ("date", "hardware", "is_made_here")
+    return {key: facts[key] for key in keys} if facts.get("content_id") == content_id else None
 
 
 def render_page(facts: dict[str, Any]) -> str:
@@ -133,15 +151,18 @@ def render_page(facts: dict[str, Any]) -> str:
     leak = " **Leaky: slices of one patient on both sides; for comparison only.**" if facts["is_leaky"] else ""
     is_locked = split == "test" and not facts["is_leaky"]
     opening = f" The locked test set was opened for this page on {facts['date']}." if is_locked else ""
+    made = "Trained and scored on" if facts["is_made_here"] else "Trained elsewhere, published on"
+    confidence = facts["params"]["evaluate_cascade"]["confidence"]
     lines = [
         f"# Results: `{facts['name']}`",
         "",
         f"Scored: {facts['scope']}. {metrics['cascade/num_patients']} patients, {metrics['cascade/num_slices']} "
         f"slices, {metrics['cascade/num_tumor_slices']} with tumor. Protocol: `{facts['protocol']}`.{leak} "
-        f"Trained and scored on {facts['hardware']}, {facts['date']}.{opening} "
+        f"{made} {facts['hardware']}, {facts['date']}.{opening} "
         f"`content_id` `{facts['content_id'][:16]}`.",
         "",
-        f"Made by `{describe_commands(facts)}`. Brackets: 95 % bootstrap interval over patients. Research use only.",
+        f"Made by `{describe_commands(facts)}`. Brackets: {100 * confidence:g} % bootstrap interval over patients. "
+        "Research use only.",
         "",
         "| metric | value |",
         "|---|---|",

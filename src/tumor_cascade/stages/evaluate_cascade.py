@@ -94,18 +94,18 @@ def evaluate_cohort(
     def load_volume(patient_id: str) -> Volume:
         return read_volume(slices, rows[rows["patient_id"] == patient_id])
 
-    summary, tables, settings = summarize_evaluation(evaluation, params), trace_tables(evaluation), cohort.settings
-    figures = render_figures(
-        evaluation, tables, summary, settings.decision_threshold, params.num_example_slices, load_volume
-    )
+    summary, tables = summarize_evaluation(evaluation, params), trace_tables(evaluation)
+    settings = [cascade.settings for cascade, _ in cohort.parts]
+    decision_thresholds = sorted({one.decision_threshold for one in settings})
+    figures = render_figures(evaluation, tables, summary, decision_thresholds, params.num_example_slices, load_volume)
     context = ReportContext(
         protocol=cohort.protocol,
         scope=cohort.scope,
         is_leaky=cohort.is_leaky,
         has_patient_ids=bool(rows["has_patient_ids"].all()),
         content_id=content["content_id"],
-        gate_threshold=settings.gate_threshold,
-        decision_threshold=settings.decision_threshold,
+        gate_thresholds=sorted({one.gate_threshold for one in settings}),
+        decision_thresholds=decision_thresholds,
         baselines=cohort.baselines,
     )
     decisions = evaluation.slices[["has_tumor", "is_positive"]].to_numpy(bool).T
