@@ -109,13 +109,14 @@ lock: setup ## Pin all packages that pyproject.toml needs in requirements.lock
 	@sed -E -i -e '/^(cuda|nvidia)-|^triton==|^#/d; s/\+cpu$$//' requirements-runtime.lock
 	@sed -i '1i # The part of requirements.lock that the container image needs. Made by `make lock`.' requirements-runtime.lock
 
+KIND := $(if $(filter cuda,$(TORCH)),gpu,cpu)
 .PHONY: image
-image: setup ## Build the container image tumor-cascade:cpu (TORCH=cuda: tumor-cascade:gpu)
-	@deploy/image.sh $(if $(filter cuda,$(TORCH)),gpu,cpu)
+image: ## Build the container image tumor-cascade:cpu (TORCH=cuda: tumor-cascade:gpu)
+	@deploy/image.sh $(KIND)
 
 .PHONY: containers
-containers: image ## Run the pipeline of params.yaml in containers, to a judged product
-	@tumor-cascade-pipeline run --local
+containers: setup image ## Run the pipeline of params.yaml in containers, to a judged product
+	@tumor-cascade-pipeline run --local --image "$${IMAGE:-tumor-cascade:$(KIND)}"
 
 .PHONY: clean
 clean: ## Delete caches of tools (data, artifacts, checkpoints and .venv stay)

@@ -12,7 +12,8 @@ def predict(source: str, model: str, out: str, metrics: dsl.Output[dsl.Metrics])
     Args:
         source: Folder or `s3://bucket/prefix` of images, patients or archives.
         model: As MLflow names it: `models:/tumor-cascade@champion`, or a number in the place of the alias.
-        out: Folder or `s3://bucket/prefix` for predictions.jsonl, masks/ and overlays/.
+        out: Folder or `s3://bucket/prefix` for predictions.jsonl, masks/ and overlays/; earlier ones are replaced,
+            of another day or of a try that was lost after its last upload.
 
     Returns:
         metrics: How many slices, patients, positive slices and errors.
@@ -21,6 +22,6 @@ def predict(source: str, model: str, out: str, metrics: dsl.Output[dsl.Metrics])
         "predict",
         source,
         *("--model", model),
-        *("--out", out),
+        *("--out", out, "--overwrite"),
         *("--out-metrics", metrics.path),
     )

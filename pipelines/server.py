@@ -66,9 +66,8 @@ class PipelineServer:
             warnings.simplefilter("ignore")
             if host:
                 probe(self.host, token, certificates)
-            self.client = kfp.Client(
-                host=host, namespace=namespace or "kubeflow", existing_token=token, ssl_ca_cert=certificates
-            )
+            # Without a host, Kubernetes' proxy to the server's service in `namespace`, which is not that of the runs.
+            self.client = kfp.Client(host=host, namespace="kubeflow", existing_token=token, ssl_ca_cert=certificates)
 
     def find_or_create_pipeline(self, name: str, description: str) -> str:
         """Return the id of a pipeline."""

@@ -2,7 +2,8 @@
 
 Submitting the same file with the same arguments twice makes one pipeline, one version and one run: the second call
 follows the run of the first. A run that failed or was stopped is made anew; its finished tasks come from the cache, and
-its trainings carry on from their checkpoints.
+its trainings carry on from their checkpoints. So is one that has succeeded, if the file has tasks that are not cached
+because what they read may be other now; promotion alone does not count, whose product is the same.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from tumor_cascade.storage import canonical_json
 SUCCEEDED, SKIPPED = "SUCCEEDED", "SKIPPED"
 ENDED_BADLY = ("FAILED", "CANCELED", "CANCELING")
 ENDED = (SUCCEEDED, SKIPPED, "FAILED", "CANCELED")
+PROMOTION = "promote-cascade"  # as a compiled pipeline names the task
 NUM_DIGITS = 12  # of a hash in a name
 MAX_SILENCE_S = 600.0  # of a server that is away while a run is followed; the run goes on meanwhile
 
@@ -57,6 +59,7 @@ class PackageFacts:
     name: str
     description: str
     num_tasks: int
+    is_repeated: bool  # there is something to do after a run that has succeeded
 
 
 def submit(server: PipelineServer, submission: Submission, facts: PackageFacts, say: Callable[[str], None]) -> Any:
@@ -79,7 +82,7 @@ def submit(server: PipelineServer, submission: Submission, facts: PackageFacts, 
     made_of = [digest, dict(submission.arguments), submission.service_account, submission.pipeline_root]
     name = f"{facts.name}-{hashlib.sha256(canonical_json(made_of)).hexdigest()[:NUM_DIGITS]}"
     run = None if submission.is_new else server.find_latest_run(experiment_id, name)
-    if run is None or run.state in ENDED_BADLY:
+    if run is None or run.state in ENDED_BADLY or (facts.is_repeated and run.state in ENDED):
         run = server.create_run(
             experiment_id,
             name,
@@ -103,7 +106,9 @@ def read_package(package: Path, arguments: Mapping[str, str]) -> PackageFacts:
     try:
         specification = next(iter(yaml.safe_load_all(package.read_text(encoding="utf-8"))))
         info, root = specification["pipelineInfo"], specification["root"]
-        facts = PackageFacts(info["name"], info.get("description", ""), len(root["dag"]["tasks"]))
+        tasks = root["dag"]["tasks"]
+        uncached = {name for name, task in tasks.items() if not task.get("cachingOptions", {}).get("enableCache")}
+        facts = PackageFacts(info["name"], info.get("description", ""), len(tasks), bool(uncached - {PROMOTION}))
         inputs = root.get("inputDefinitions", {}).get("parameters", {})
     except (OSError, UnicodeDecodeError, yaml.YAMLError, StopIteration, KeyError, TypeError, AttributeError) as error:
         raise ParamsError(

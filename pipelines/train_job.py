@@ -14,7 +14,9 @@ from typing import Any
 from pipelines.placement import Kind
 from pipelines.plan import Plan
 from pipelines.pods import WORK_DIR, build_container, build_pod, build_resources
+from tumor_cascade.content import hash_making
 from tumor_cascade.errors import ParamsError
+from tumor_cascade.pod_options import MAKING_VARIABLE
 from tumor_cascade.storage import canonical_json
 
 API_VERSION = "trainer.kubeflow.org/v1alpha1"
@@ -51,7 +53,7 @@ def render_train_job(plan: Plan, stage: str, fold: int) -> list[dict[str, Any]]:
             "resourcesPerNode": build_resources(kind, placement.num_processes_per_node),
         },
     }
-    runtime = build_runtime(plan, kind)
+    runtime = build_runtime(plan, kind, stage)
     digest = hashlib.sha256(canonical_json([job, runtime])).hexdigest()
     name = f"{stage.replace('_', '-')}-{fold}-{digest[:8]}"
     reference = {"apiGroup": API_VERSION.split("/")[0], "kind": "TrainingRuntime", "name": name}
@@ -86,13 +88,19 @@ def check_shares(plan: Plan, stage: str, fold: int) -> None:
         raise ParamsError(f"fold is {fold}; must be below split_data.num_folds, {num_folds}. Name another.")
 
 
-def build_runtime(plan: Plan, kind: Kind) -> dict[str, Any]:
+def expect_making(stage: str) -> dict[str, str]:
+    """Return the variable that has a container refuse an image of other code, whose result would get another name."""
+    return {"name": MAKING_VARIABLE, "value": hash_making(stage)}
+
+
+def build_runtime(plan: Plan, kind: Kind, stage: str) -> dict[str, Any]:
     """Return the specification of the runtime: a JobSet whose pods prepare the data, then train."""
     placement = plan.placement
     num_nodes, num_processes = placement.train_job.num_nodes, placement.train_job.num_processes_per_node
     node = build_container(NODE, plan.image, ["torchrun"], placement, kind)
     shares = {"TUMOR_CASCADE_NUM_NODES": num_nodes, "TUMOR_CASCADE_NUM_PROCESSES": num_processes}
     node["env"] += [{"name": name, "value": str(value)} for name, value in shares.items()]
+    node["env"].append(expect_making(stage))
     pod = {
         **build_pod(placement, kind),
         "restartPolicy": "Never",
@@ -120,6 +128,7 @@ def build_preparation(plan: Plan) -> list[dict[str, Any]]:
     for stage, command in commands.items():
         kind = plan.placement.kinds[plan.placement.tasks[stage]]
         container = build_container(stage.replace("_", "-"), plan.image, command, plan.placement, kind)
+        container["env"].append(expect_making(stage))
         containers.append({**container, "resources": build_resources(kind, 0)})
     return containers
 

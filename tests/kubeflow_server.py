@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import kfp_server_api as api
 
 PREFIX = "/apis/v2beta1"
+PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"  # of Kubernetes, where the server has no address
 
 
 @dataclass
@@ -63,14 +64,16 @@ class Kubeflow:
         if re.fullmatch(r"/pipelines/pipeline-\d+/versions", path):
             return api.V2beta1ListPipelineVersionsResponse(pipeline_versions=select(self.versions, wanted))
         if path == "/experiments" and method == "GET":
-            return api.V2beta1ListExperimentsResponse(experiments=select(self.experiments, wanted))
+            theirs = [one for one in self.experiments if (one.namespace or "") == query.get("namespace", "")]
+            return api.V2beta1ListExperimentsResponse(experiments=select(theirs, wanted))
         if path == "/experiments":
             experiment = read_model(body, "V2beta1Experiment")
             experiment.experiment_id = f"experiment-{len(self.experiments)}"
             return keep(self.experiments, experiment)
         if path == "/runs" and method == "GET":
-            newest_first = [self.show(run) for run in reversed(self.runs)]
-            return api.V2beta1ListRunsResponse(runs=select(newest_first, wanted))
+            assert query["sort_by"] == "created_at desc"
+            runs = [self.show(run) for run in reversed(self.runs) if run.experiment_id == query["experiment_id"]]
+            return api.V2beta1ListRunsResponse(runs=select(runs, wanted)[: int(query["page_size"])])
         if path == "/runs":
             run = read_model(body, "V2beta1Run")
             run.run_id = f"run-{len(self.runs)}"
@@ -135,7 +138,7 @@ def serve_kubeflow(kubeflow: Kubeflow) -> Iterator[Kubeflow]:
             if kubeflow.token and self.headers.get("authorization") != f"Bearer {kubeflow.token}":
                 answer: Any = 401
             else:
-                answer = kubeflow.answer(self.command, parts.path.removeprefix(PREFIX), query, body)
+                answer = kubeflow.answer(self.command, parts.path.removeprefix(PROXY).removeprefix(PREFIX), query, body)
             content = json.dumps(api.ApiClient().sanitize_for_serialization({} if isinstance(answer, int) else answer))
             self.send_response(answer if isinstance(answer, int) else 200)
             self.send_header("Content-Type", "application/json")

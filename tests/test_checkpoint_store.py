@@ -1,5 +1,7 @@
 """Checkpoints in a store: another machine carries on; a store that is away costs a warning."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,33 @@ def test_restore_checkpoint__takes_over_what_another_machine_kept(
     restore_checkpoint(second)
     assert second.read_bytes() == b"epoch 2"
     assert second.with_name("progress.jsonl").read_bytes() == b"log of epoch 2"
+
+
+PROCESS = """
+import os, sys, time
+from pathlib import Path
+from tumor_cascade.checkpoint_store import await_restored, restore_checkpoint
+checkpoint, rank = Path(sys.argv[1]), int(os.environ["LOCAL_RANK"])
+if rank == 0:
+    time.sleep(1)  # a store takes its time
+    restore_checkpoint(checkpoint)
+await_restored()
+print(rank, checkpoint.read_text(), flush=True)
+"""
+
+
+def test_await_restored__all_processes_of_a_node_carry_on_from_one_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STORE, str(tmp_path / "store"))
+    first = write_checkpoint(tmp_path / "first", b"epoch 3")
+    keep_checkpoint(first)
+    second = tmp_path / "second" / first.relative_to(tmp_path / "first")
+    second.parent.mkdir(parents=True)
+    (tmp_path / "process.py").write_text(PROCESS, encoding="utf-8")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", tmp_path / "process.py", second]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
+    assert sorted(line for line in done.stdout.splitlines() if line) == ["0 epoch 3", "1 epoch 3", "2 epoch 3"]
 
 
 def test_restore_checkpoint__leaves_a_machine_s_own_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

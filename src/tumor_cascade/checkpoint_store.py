@@ -4,6 +4,9 @@ The store is named by TUMOR_CASCADE_CHECKPOINT_STORE, `s3://bucket/prefix` or a 
 checkpoints stay where they are written. Keys are `<stage>/<content>/<file>`: other content never meets them.
 """
 
+import os
+import tempfile
+import time
 from pathlib import Path
 
 import click
@@ -12,6 +15,7 @@ from tumor_cascade.errors import DataError
 from tumor_cascade.object_store import open_store
 from tumor_cascade.settings import get_checkpoint_store
 
+POLL_S = 0.1
 PROGRESS_NAME = "progress.jsonl"  # as `training.progress` names it, which would bring torch along
 
 
@@ -25,12 +29,30 @@ def restore_checkpoint(path: Path) -> None:
         DataError: The store cannot be read. Starting from zero instead would cost hours.
     """
     url = get_checkpoint_store()
-    if url is None or path.exists():
-        return
-    store = open_store(url)
-    # The checkpoint last: where it is, its log is too.
-    if all(store.download(name_key(file), file) for file in (path.with_name(PROGRESS_NAME), path)):
-        click.echo(f"{path.parent.name}: carries on from the checkpoint in {store.url}.", err=True)
+    if url is not None and not path.exists():
+        store = open_store(url)
+        # The checkpoint last: where it is, its log is too.
+        if all(store.download(name_key(file), file) for file in (path.with_name(PROGRESS_NAME), path)):
+            click.echo(f"{path.parent.name}: carries on from the checkpoint in {store.url}.", err=True)
+    if mark := find_mark():
+        mark.touch()
+
+
+def await_restored() -> None:
+    """Wait until the first of the processes that torchrun has started on this machine has taken the store's checkpoint.
+
+    Otherwise one process would carry on where another begins. If the first one fails, torchrun ends all.
+    """
+    mark = find_mark()
+    while mark is not None and os.environ.get("LOCAL_RANK", "0") != "0" and not mark.exists():
+        time.sleep(POLL_S)
+
+
+def find_mark() -> Path | None:
+    """Return the file by which processes of one torchrun know that the checkpoint is there; None without torchrun."""
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    name = f"tumor-cascade-{os.environ.get('TORCHELASTIC_RUN_ID')}-{os.getppid()}-{restarts}"
+    return None if restarts is None else Path(tempfile.gettempdir(), name)
 
 
 def keep_checkpoint(path: Path) -> None:

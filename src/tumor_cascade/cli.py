@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from tumor_cascade import __version__, params
+from tumor_cascade.checkpoint_store import await_restored
 from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option, set_option
 from tumor_cascade.data_commands import DATA_COMMANDS
 from tumor_cascade.data_flags import DATA_INPUTS, INGEST_OPTIONS, run_on_folders
@@ -89,6 +90,8 @@ def build_stage_command(stage: str, interface: StageInterface) -> click.Command:
         section = params.parse_section(values, stage, origin)
 
         def execute(**laid: Any) -> None:
+            if interface.has_fold:
+                await_restored()
             with record_execution(stage, values, laid):
                 getattr(importlib.import_module(f"tumor_cascade.stages.{stage}"), stage)(section, **laid)
 

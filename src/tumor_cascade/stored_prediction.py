@@ -33,8 +33,8 @@ def predict_stored(
         DataError: Cascade or version is damaged, a bucket cannot be used, or not a single image can be read.
     """
     with (
+        local_out(out, is_overwrite=is_overwrite) as target,  # first: a refusal must not wait for a download
         local_source(source) as folder,
-        local_out(out, is_overwrite=is_overwrite) as target,
         open_cascade(cascade, model) as packed,
     ):
         return predict(folder, packed, target, is_overwrite=is_overwrite)

@@ -1,8 +1,10 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from kubernetes.config import kube_config
 
 from kubeflow_server import Kubeflow, serve_kubeflow
 from object_server import find_ports
@@ -50,10 +52,53 @@ def test_submit__makes_all_and_follows_to_the_end(kubeflow: Kubeflow) -> None:
 
 
 def test_submit__the_same_again_makes_nothing(kubeflow: Kubeflow) -> None:
-    assert submit(kubeflow, *ARGUMENTS).exit_code == 0
-    again = submit(kubeflow, *ARGUMENTS)
+    package = COMPILED_DIR / "train_cascade.yaml"
+    assert submit(kubeflow, package=package).exit_code == 0
+    again = submit(kubeflow, package=package)
     assert again.exit_code == 0
     assert "run-0 (submitted before)" in again.output
+    assert count(kubeflow) == (1, 1, 1, 1)
+
+
+def test_submit__what_is_not_cached_is_followed_while_it_runs_and_done_again_later(kubeflow: Kubeflow) -> None:
+    submit(kubeflow, *ARGUMENTS, "--detach")
+    assert "run-0 (submitted before)" in submit(kubeflow, *ARGUMENTS).output
+    again = submit(kubeflow, *ARGUMENTS)  # other images may lie there by now
+    assert again.exit_code == 0
+    assert "run-1\n" in again.output
+    assert count(kubeflow) == (1, 1, 1, 2)
+
+
+def test_submit__another_experiment_has_runs_of_its_own(kubeflow: Kubeflow) -> None:
+    submit(kubeflow, *ARGUMENTS, "--detach")
+    submit(kubeflow, *ARGUMENTS, "--detach", "--experiment", "other")
+    assert count(kubeflow) == (1, 1, 2, 2)
+
+
+def test_submit__where_and_as_whom_runs_go(kubeflow: Kubeflow) -> None:
+    submit(kubeflow, *ARGUMENTS, "--detach", "--namespace", "research", "--service-account", "robot")
+    submit(kubeflow, *ARGUMENTS, "--detach", "--namespace", "research", "--pipeline-root", "s3://bucket/root")
+    assert [one.namespace for one in (*kubeflow.pipelines, *kubeflow.experiments)] == ["research"] * 2
+    assert [run.service_account for run in kubeflow.runs] == ["robot", None]
+    assert [run.runtime_config.pipeline_root for run in kubeflow.runs] == [None, "s3://bucket/root"]
+
+
+def test_submit__without_a_host_asks_the_cluster_for_its_kubeflow(
+    kubeflow: Kubeflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me", "namespace": "research"}}],
+        "clusters": [{"name": "here", "cluster": {"server": kubeflow.url}}],
+        "users": [{"name": "me", "user": {"token": "mine"}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config), encoding="utf-8")
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "config"))
+    command = ["submit", str(PACKAGE), *ARGUMENTS, "--detach", "--namespace", "research"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
     assert count(kubeflow) == (1, 1, 1, 1)
 
 

@@ -17,6 +17,7 @@ from pipelines.pods import WORK_DIR
 from pipelines.train_job import render_train_job
 from published_models import TRAINER, find_trainer_faults, install_apart
 from tumor_cascade.configuration import configure
+from tumor_cascade.content import hash_making
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.storage import hash_file
 
@@ -71,6 +72,18 @@ def test_render_train_job__says_the_number_of_processes_once(tmp_path: Path) -> 
     assert trainer["resourcesPerNode"]["limits"]["nvidia.com/gpu"] == "4"
     assert not [one for one in told if one.startswith("PET_")]  # Trainer's own
     assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"] == job["metadata"]["name"]
+
+
+def test_render_train_job__each_container_refuses_an_image_of_other_code(tmp_path: Path) -> None:
+    pod = find_pod(render_train_job(build_smoke_plan(tmp_path, set_nodes(1, 1)), "train_classifier", 0)[0])
+    told = {
+        one["name"]: variable["value"]
+        for one in (*pod["initContainers"], *pod["containers"])
+        for variable in one["env"]
+        if variable["name"] == "TUMOR_CASCADE_EXPECTED_MAKING"
+    }
+    stages = {"ingest-data": "ingest_data", "split-data": "split_data", "node": "train_classifier"}
+    assert told == {name: hash_making(stage) for name, stage in stages.items()}
 
 
 def test_render_train_job__equal_plans_have_equal_names(tmp_path: Path) -> None:
