@@ -1,7 +1,10 @@
+import fcntl
 import json
 import math
 import os
 import signal
+import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -75,7 +78,7 @@ def test_atomic_dir__failure_leaves_the_old(folder: Path) -> None:
 def test_atomic_dir__killed_while_writing_leaves_the_old(folder: Path) -> None:
     assert run(write_folder, folder, "first file") == -signal.SIGKILL
     assert list_names(folder) == ["old"]
-    assert len(list_names(folder.parent)) == 2  # what it had written, hidden
+    assert len(list_names(folder.parent)) == 3  # what it had written, hidden, and its lock
     with atomic_dir(folder) as temporary:
         (temporary / "new").write_text("new")
     assert list_names(folder) == ["new"] and list_names(folder.parent) == ["slices"]
@@ -84,21 +87,30 @@ def test_atomic_dir__killed_while_writing_leaves_the_old(folder: Path) -> None:
 def test_atomic_dir__killed_between_the_renames_shows_nothing_half_written(folder: Path) -> None:
     assert run(write_folder, folder, "first rename") == -signal.SIGKILL
     assert not folder.exists()
-    hidden = sorted(list_names(path) for path in folder.parent.iterdir())
+    hidden = sorted(list_names(path) for path in folder.parent.iterdir() if path.is_dir())
     assert hidden == [["a", "b"], ["old"]]  # both whole
     with atomic_dir(folder) as temporary:
         (temporary / "new").write_text("new")
     assert list_names(folder) == ["new"] and list_names(folder.parent) == ["slices"]
 
 
-def test_atomic_dir__leaves_the_work_of_a_living_writer_alone(folder: Path) -> None:
+@pytest.mark.parametrize("is_nfs", [False, True])
+def test_atomic_dir__leaves_the_work_of_a_living_writer_alone(
+    folder: Path, is_nfs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock_over_nfs(descriptor: int, operation: int, flock: Callable[[int, int], None] = fcntl.flock) -> None:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):  # another machine's lock on a folder is not seen
+            flock(descriptor, operation)
+
+    if is_nfs:
+        monkeypatch.setattr(fcntl, "flock", lock_over_nfs)
     written, go_on = FORKSERVER.Event(), FORKSERVER.Event()
     other = FORKSERVER.Process(target=write_folder, args=(folder, "never", written, go_on), daemon=True)
     other.start()
     assert written.wait(30)
     with atomic_dir(folder) as temporary:
         (temporary / "mine").write_text("new")
-    assert list_names(folder) == ["mine"] and len(list_names(folder.parent)) == 2
+    assert list_names(folder) == ["mine"] and len(list_names(folder.parent)) == 3
     go_on.set()
     other.join()
     assert other.exitcode == 0

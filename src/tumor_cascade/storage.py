@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 CONTENT_NAME = "content.json"
+LOCK_SUFFIX, OLD_SUFFIX = ".lock.tmp", ".old.tmp"
 
 
 def fsync_path(path: Path) -> None:
@@ -59,22 +60,30 @@ def temporary_dir(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _make_temporary(path: Path, *, is_dir: bool) -> Iterator[Path]:
-    """Yield a new hidden file or folder beside `path`, locked while its writer lives; it is gone afterwards."""
+    """Yield a new hidden file or folder beside `path`, locked while its writer lives; it is gone afterwards.
+
+    A folder's lock is a file beside it: over NFS a lock on a folder holds on this machine alone, and on a file
+    only if that is open for writing.
+    """
     sweep_leftovers(path)
     while True:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        temporary.mkdir(mode=0o700) if is_dir else temporary.touch(mode=0o600, exist_ok=False)
+        lock = temporary.with_suffix(LOCK_SUFFIX) if is_dir else temporary
+        lock.touch(mode=0o600, exist_ok=False)
         with contextlib.suppress(FileNotFoundError):  # another writer swept it away before it was locked: once more
-            descriptor = os.open(temporary, os.O_RDONLY)
+            descriptor = os.open(lock, os.O_RDWR)
             with contextlib.suppress(OSError):  # a file system without locks, where nothing is swept either
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if temporary.exists():
+            if lock.exists():
                 break
             os.close(descriptor)
     try:
+        if is_dir:
+            temporary.mkdir(mode=0o700)
         yield temporary
     finally:
         _remove(temporary)
+        _remove(lock)
         os.close(descriptor)
 
 
@@ -86,15 +95,19 @@ def sweep_leftovers(path: Path) -> int:
     """
     num_bytes = 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for lock in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         try:
-            descriptor = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
         except OSError:
-            continue  # gone meanwhile
+            continue  # a folder, whose lock stands beside it; or gone meanwhile
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            num_bytes += sum(one.stat().st_size for one in (leftover, *leftover.rglob("*")) if one.is_file())
-            _remove(leftover)
+            stem = lock.name.removesuffix(LOCK_SUFFIX)
+            for leftover in [lock.with_name(stem + end) for end in (".tmp", OLD_SUFFIX)] if stem != lock.name else []:
+                num_bytes += sum(one.stat().st_size for one in leftover.rglob("*") if one.is_file())
+                _remove(leftover)
+            num_bytes += lock.stat().st_size
+            _remove(lock)
         os.close(descriptor)
     return num_bytes
 
@@ -105,7 +118,7 @@ def _remove(path: Path) -> None:
 
 def replace_dir(new: Path, path: Path) -> None:
     """Put folder `new` in the place of `path`; a folder that stood there is removed only after the swap."""
-    old = new.with_suffix(".old.tmp")
+    old = new.with_suffix(OLD_SUFFIX)
     if path.exists():
         path.replace(old)
     new.replace(path)
