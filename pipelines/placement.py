@@ -26,6 +26,7 @@ class PipelinePlacement(Section):
 
     ttl_s: Annotated[Seconds | None, Field(description="a finished workflow is removed then")]
     deadline_s: Annotated[Seconds | None, Field(description="a running workflow is stopped then")]
+    user_id: Annotated[int | None, Field(ge=1, description="of processes, and their group; never root")]
 
 
 class DataCache(Section):
@@ -102,6 +103,9 @@ class Kind(Section):
     node_affinity: list[NodeRule]
     tolerations: list[Toleration]
     shared_memory: Annotated[Bytes, Field(description="of /dev/shm")]
+    scratch: Annotated[
+        Bytes, Field(description="of /tmp, and of a training pod's working folder; a pod is evicted above")
+    ]
     timeout_s: Annotated[Seconds, Field(description="of an attempt")]
     retries: Retries
 

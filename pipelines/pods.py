@@ -46,8 +46,8 @@ def build_volumes(placement: Placement, kind: Kind) -> list[dict[str, Any]]:
     shared = {"persistentVolumeClaim": {"claimName": cache.claim}} if cache.claim else None
     return [
         {"name": SHARED_MEMORY, "emptyDir": {"medium": "Memory", "sizeLimit": kind.shared_memory}},
-        {"name": WORK, "emptyDir": {}},
-        {"name": TEMPORARY, "emptyDir": {}},
+        {"name": WORK, "emptyDir": {"sizeLimit": kind.scratch}},
+        {"name": TEMPORARY, "emptyDir": {"sizeLimit": kind.scratch}},
         {"name": CACHE, **(shared or {"emptyDir": {"sizeLimit": cache.size}})},
     ]
 

@@ -24,6 +24,8 @@ def place(task: dsl.PipelineTask, placement: Placement, command: str) -> None:
     set_node(task, kind)
     set_environment(task, placement, kind)
     set_volumes(task, placement.data_cache, kind)
+    if user := placement.pipeline.user_id:
+        kubernetes.set_security_context(task, run_as_user=user, run_as_group=user, run_as_non_root=True)
     kubernetes.set_timeout(task, kind.timeout_s)
     retries = kind.retries
     task.set_retry(retries.number, f"{retries.backoff_s}s", retries.factor, f"{retries.within_s}s")
@@ -63,8 +65,9 @@ def set_environment(task: dsl.PipelineTask, placement: Placement, kind: Kind) ->
 
 
 def set_volumes(task: dsl.PipelineTask, cache: DataCache, kind: Kind) -> None:
-    """Give a task shared memory and a place for packed volumes."""
+    """Give a task shared memory, room for temporary files and a place for packed volumes."""
     kubernetes.empty_dir_mount(task, "shared-memory", "/dev/shm", medium="Memory", size_limit=kind.shared_memory)
+    kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=kind.scratch)
     if cache.claim:
         kubernetes.mount_pvc(task, cache.claim, cache.path)
     else:

@@ -74,7 +74,7 @@ def test_place__retries_wait_longer_each_time_and_outlast_an_attempt(tmp_path: P
 
 
 def test_place__a_server_that_knows_no_time_to_live_is_told_none(tmp_path: Path) -> None:
-    placement = read_placement(write_placement(tmp_path, pipeline={"ttl_s": None, "deadline_s": None}))
+    placement = read_placement(write_placement(tmp_path, pipeline={"ttl_s": None, "deadline_s": None, "user_id": None}))
     compile_pipeline("train_cascade", make_plan(placement=placement), tmp_path / "pipeline.yaml")
     text = (tmp_path / "pipeline.yaml").read_text(encoding="utf-8")
     assert "pipelineConfig" not in text
