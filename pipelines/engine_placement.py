@@ -29,6 +29,7 @@ class ServingPlacement(Section):
     min_replicas: Annotated[Replicas, Field(description="0: none while nobody asks, which Knative can do")]
     max_replicas: Annotated[Replicas, Field(ge=1)]
     concurrency: Annotated[int, Field(ge=1, le=256, description="requests that a replica answers at the same time")]
+    secret: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", description="with keys that only read")]
     start_timeout_s: Annotated[int, Field(ge=30, description="to fetch, check and load a version")]
 
     @model_validator(mode="after")

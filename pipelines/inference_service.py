@@ -27,6 +27,8 @@ def render_inference_service(image: str, version: int, content_id: str, placemen
     """
     serving = placement.serving
     kind = placement.kinds[serving.kind]
+    secret = placement.secret.model_copy(update={"name": serving.secret})
+    placement = placement.model_copy(update={"secret": secret})
     uri = f"models:/tumor-cascade/{version}"
     flags = {"model": uri, "host": "0.0.0.0", "port": PORT, "max-requests": serving.concurrency}
     command = ["tumor-cascade", "serve", *(str(text) for name, value in flags.items() for text in (f"--{name}", value))]

@@ -60,6 +60,15 @@ def test_render_inference_service__serves_the_pinned_version(manifest: dict[str,
     assert container["image"] == IMAGE
 
 
+def test_render_inference_service__may_have_keys_of_its_own() -> None:
+    placement = read_placement()
+    serving = placement.serving.model_copy(update={"secret": "readers"})
+    manifest = render_inference_service(IMAGE, 3, "c0ffee", placement.model_copy(update={"serving": serving}))
+    (container,) = manifest["spec"]["predictor"]["containers"]
+    assert {"secretRef": {"name": "readers"}} in container["envFrom"]
+    assert {"secretRef": {"name": placement.secret.name}} not in container["envFrom"]
+
+
 def test_render_inference_service__asks_probes_that_the_server_has(manifest: dict[str, Any]) -> None:
     (container,) = manifest["spec"]["predictor"]["containers"]
     service = Service(max_body_bytes=1, max_requests=1)
