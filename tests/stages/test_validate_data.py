@@ -45,6 +45,17 @@ def run(folder: Path, manifest: pd.DataFrame, out: str = "report", **changes: An
     return folder / out
 
 
+# The stage in a process of its own, over ./manifest.parquet and ./slices into the folder that is named.
+SCRIPT = f"""
+import sys
+from pathlib import Path
+from tumor_cascade.params import ValidateDataParams
+from tumor_cascade.stages.validate_data import validate_data
+validate_data(ValidateDataParams.model_validate({PARAMS!r}), manifest=Path('manifest.parquet'), slices=Path('slices'),
+    out_report=Path(sys.argv[1], 'report'), out_metrics=Path(sys.argv[1], 'metrics.json'))
+"""
+
+
 def read_results(report_dir: Path) -> dict[str, dict[str, Any]]:
     """Return the entries of result.json by rule."""
     return {rule["name"]: rule for rule in json.loads((report_dir / "result.json").read_text())}
@@ -130,7 +141,12 @@ def test_validate_data__site_is_the_same_on_every_run_and_says_nothing_of_the_ma
     tmp_path: Path, cohort: pd.DataFrame
 ) -> None:
     cohort.loc[3, "corner_mean"] = 99.0
-    reports = [run(tmp_path, cohort, name) for name in ("a", "b")]
+    cohort.loc[cohort["has_tumor"], "tumor_mean_flair"] = 1.0  # darker than tissue: a rule on a pair of columns
+    write_manifest(cohort, tmp_path / "manifest.parquet")
+    for seed in ("0", "3"):  # of hashes, by which sets are ordered
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", SCRIPT, seed], cwd=tmp_path, env=environment, check=True)
+    reports = [tmp_path / seed / "report" for seed in ("0", "3")]
     assert hash_path(reports[0]) == hash_path(reports[1])
     pages = list(reports[0].rglob("*.html"))
     # front page; a suite and a result for each of columns, slices, patients, institutions, cohort
@@ -157,14 +173,9 @@ def test_validate_data__writes_nothing_elsewhere(tmp_path: Path, cohort: pd.Data
     write_manifest(cohort, tmp_path / "manifest.parquet")
     home = tmp_path / "home"
     home.mkdir()
-    script = (
-        "from pathlib import Path; from tumor_cascade.params import ValidateDataParams;"
-        "from tumor_cascade.stages.validate_data import validate_data;"
-        f"validate_data(ValidateDataParams.model_validate({PARAMS!r}), manifest=Path('manifest.parquet'),"
-        "slices=Path('slices'), out_report=Path('out/report'), out_metrics=Path('out/metrics.json'))"
-    )
     env = {**os.environ, "HOME": str(home), "TMPDIR": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True)
+    command = [sys.executable, "-c", SCRIPT, "out"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(home.iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"home", "manifest.parquet", "out", "slices"}

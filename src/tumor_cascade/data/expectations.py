@@ -62,7 +62,10 @@ class Expectations:
     def __init__(self, params: ValidateDataParams) -> None:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
         import great_expectations
+        from great_expectations.render import util
 
+        # Its tables of findings put the columns in the order of a set: another one in each process.
+        util.set = _Names  # type: ignore[attr-defined]
         self._params = params
         # Any: the library's own types are narrower than what it takes.
         self._gx: Any = great_expectations
@@ -133,6 +136,14 @@ class Expectations:
         )
         items = {item.expectation_config.meta["rule"]: item for item in result.results}
         return [_read_outcome(rule, frame, items[rule.name]) for rule in rules]
+
+
+class _Names(list[str]):
+    """Names in their order, with what Great Expectations' tables ask of a set."""
+
+    def difference(self, others: list[str]) -> list[str]:
+        """Return those that are not among others."""
+        return [name for name in self if name not in others]
 
 
 def _read_outcome(rule: Rule, frame: pd.DataFrame, item: Any) -> Outcome:
