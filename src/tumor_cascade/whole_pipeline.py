@@ -106,11 +106,13 @@ def overridden(params_path: Path, overrides: Sequence[str]) -> Iterator[int]:
             raise PipelineError(
                 f"Another pipeline works with {params_path.name} here: wait for its end, or work in another clone."
             ) from None
+        except OSError:  # a file system without locks, where pipelines are not kept apart
+            pass
         _put_back(params_path, kept_path)
         if not any(overrides):
             yield lock.fileno()
             return
-        before, text = params_path.read_bytes().decode(), override_params(params_path, overrides)
+        text, before = override_params(params_path, overrides), params_path.read_bytes().decode()
         parse_params(yaml.safe_load(text), " ".join([params_path.name, *(f"--set {one}" for one in overrides)]))
         _write(kept_path, json.dumps({"before": before, "overridden": text}))
         _write(params_path, text)

@@ -83,16 +83,18 @@ def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
 
 
 def test_publish_results__says_where_it_was_trained(run: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Trained elsewhere, published on" in publish_results("smoke", "smoke", **run).read_text()
+    assert "Trained where no record here tells, published on" in publish_results("smoke", "smoke", **run).read_text()
     for stage in ("train_classifier", "train_segmenter", "evaluate_cascade"):
         record = Execution(stage, 0, 0.0, 1, {}, socket.gethostname())
         write_json(run["artifacts"].parent / "runs" / stage / f"{'c0ffee' * 10}.json", asdict(record))
-    assert "Trained elsewhere" in publish_results("smoke", "smoke", **run).read_text()  # a page keeps what it said
+    assert (
+        "Trained where no record here tells" in publish_results("smoke", "smoke", **run).read_text()
+    )  # a page keeps what it said
     shutil.rmtree(run["out_dir"])
     assert "Trained and scored on" in publish_results("smoke", "smoke", **run).read_text()
     shutil.rmtree(run["out_dir"])
     monkeypatch.setattr(socket, "gethostname", lambda: "another")
-    assert "Trained elsewhere" in publish_results("smoke", "smoke", **run).read_text()
+    assert "Trained where no record here tells" in publish_results("smoke", "smoke", **run).read_text()
 
 
 def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:

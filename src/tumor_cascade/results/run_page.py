@@ -151,7 +151,7 @@ def render_page(facts: dict[str, Any]) -> str:
     leak = " **Leaky: slices of one patient on both sides; for comparison only.**" if facts["is_leaky"] else ""
     is_locked = split == "test" and not facts["is_leaky"]
     opening = f" The locked test set was opened for this page on {facts['date']}." if is_locked else ""
-    made = "Trained and scored on" if facts["is_made_here"] else "Trained elsewhere, published on"
+    made = "Trained and scored on" if facts["is_made_here"] else "Trained where no record here tells, published on"
     confidence = facts["params"]["evaluate_cascade"]["confidence"]
     lines = [
         f"# Results: `{facts['name']}`",
