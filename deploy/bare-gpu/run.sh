@@ -9,7 +9,8 @@
 # SECONDS  of one slice, 540 by default
 # PRESET   study and honest by default; the ladder follows those that are by patient
 #
-# WHEELS names the folder that pack.sh has filled, where the machine lacks packages.
+# WHEELS names the folder that pack.sh has filled, where the machine lacks packages. JOBS trainings share the GPU, 1 by
+# default: a training of slices leaves most of a large one idle; each takes a core of the CPU, and some 5 GB of the GPU at 256.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 raw=$(realpath "$1") out=$(realpath -m "$2") seconds=${3:-540}
@@ -21,6 +22,8 @@ if [[ -n ${WHEELS:-} && ! -d $out/site ]]; then
   python3 -m pip install --quiet --no-index --no-deps --target "$out/site.new" "$WHEELS"/*.whl
   mv "$out/site.new" "$out/site"
 fi
+jobs=${JOBS:-1}
+if ((jobs > 1)); then export OMP_NUM_THREADS=1 TUMOR_CASCADE_NUM_THREADS=1; fi
 export PYTHONPATH="$here/src:$out/site" TUMOR_CASCADE_CHECKPOINTS="$out/checkpoints" CUBLAS_WORKSPACE_CONFIG=:4096:8
 cascade() { timeout --signal=INT --kill-after=10 "$((deadline - SECONDS))" python3 -m tumor_cascade.cli "$@"; }
 
@@ -42,7 +45,7 @@ for preset in "${presets[@]}"; do
   cp "$here/dvc.yaml" .
   if [[ ! -e published ]]; then
     step configure "$preset"
-    step pipeline --without-dvc --skip validate_data
+    step pipeline --without-dvc --skip validate_data --jobs "$jobs"
     step results publish "$preset" --out "$out/results"
     case $preset in
       study*) step results study "$preset" --out "$out/results" ;;
@@ -51,7 +54,7 @@ for preset in "${presets[@]}"; do
     touch published
   fi
   if [[ $preset != study* ]]; then
-    step ladder run --further
+    step ladder run --further --jobs "$jobs"
     step ladder publish --out "$out/results"
   fi
 done

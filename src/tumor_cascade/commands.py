@@ -310,26 +310,34 @@ def ladder() -> None:
 
 @ladder.command(
     name="run",
-    epilog=format_examples("ladder run", "ladder run --fold 0", "ladder run --row larger_input --row imagenet_encoder"),
+    epilog=format_examples(
+        "ladder run", "ladder run --fold 0 --jobs 8", "ladder run --row larger_input --row imagenet_encoder"
+    ),
 )
 @click.option("--fold", "folds", type=int, multiple=True, help="Of the ladder's folds; all without it.")
 @click.option("--row", "names", multiple=True, help="Of ladder.yaml; all but further ones without it.")
 @click.option("--further", "has_further", is_flag=True, help="Run further rows too.")
+@click.option(
+    "--jobs", "num_jobs", type=click.IntRange(1), default=1, show_default=True, help="Trainings at the same time."
+)
 @artifacts_option
-def climb(folds: tuple[int, ...], names: tuple[str, ...], has_further: bool, artifacts: Path) -> None:
-    """Train the rows on the ladder's folds; a process per fold may run at the same time.
+def climb(folds: tuple[int, ...], names: tuple[str, ...], has_further: bool, num_jobs: int, artifacts: Path) -> None:
+    """Train the rows on the ladder's folds and judge them; several commands may share the work.
 
     The data are those of `dvc repro validate_data`, ingested under a preset of real MRI.
     """
     from tumor_cascade.results.ladder import Workplace
     from tumor_cascade.results.ladder import climb as climb_rows
+    from tumor_cascade.results.ladder_jobs import climb_together
     from tumor_cascade.results.ladder_rows import read_ladder
 
     ladder = read_ladder()
     rows = ladder.select(names, has_further=has_further)
     if unknown := set(folds) - {fold for row in rows for fold in row.folds}:
         raise ParamsError(f"--fold {min(unknown)}: must be one of {', '.join(map(str, ladder.folds))}.")
-    for row, fold in climb_rows(Workplace.open(artifacts), rows, list(folds) or ladder.folds):
+    workplace, wanted = Workplace.open(artifacts), list(folds) or ladder.folds
+    done = climb_rows(workplace, rows, wanted) if num_jobs == 1 else climb_together(workplace, rows, wanted, num_jobs)
+    for row, fold in done:
         click.echo(f"{row.name}, fold {fold}: trained")
 
 

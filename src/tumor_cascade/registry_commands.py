@@ -152,7 +152,9 @@ def reproduce(product: str, artifacts: Path, is_params_wanted: bool, is_run_want
 
 @click.command(
     short_help="Run all stages and offer the product to the gate.",
-    epilog=format_examples("pipeline", 'pipeline --promote --set "train_segmenter.fn_weight=0.8"'),
+    epilog=format_examples(
+        "pipeline", 'pipeline --promote --set "train_segmenter.fn_weight=0.8"', "pipeline --without-dvc --jobs 10"
+    ),
 )
 @set_option
 @click.option("--promote", "has_promotion", is_flag=True, help="Judge the product; a refusal is no failure.")
@@ -160,14 +162,31 @@ def reproduce(product: str, artifacts: Path, is_params_wanted: bool, is_run_want
     "--without-dvc", is_flag=True, help="Run every command of dvc.yaml; trainings carry on where they stopped."
 )
 @click.option("--skip", "skipped", multiple=True, type=click.Choice(STAGES), help="Leave a stage out, without DVC.")
-def pipeline(overrides: tuple[str, ...], has_promotion: bool, without_dvc: bool, skipped: tuple[str, ...]) -> None:
+@click.option(
+    "--jobs",
+    "num_jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Commands that run at the same time, without DVC: the folds' trainings need nothing of each other.",
+)
+def pipeline(
+    overrides: tuple[str, ...], has_promotion: bool, without_dvc: bool, skipped: tuple[str, ...], num_jobs: int
+) -> None:
     """Run `dvc repro`, with values of params.yaml overridden for this once; the file is as before afterwards."""
     from tumor_cascade.whole_pipeline import PARAMS_PATH, run_pipeline
 
-    if skipped and not without_dvc:
-        raise click.UsageError("--skip goes with --without-dvc: DVC decides itself what has to run.")
+    if (skipped or num_jobs > 1) and not without_dvc:
+        raise click.UsageError("--skip and --jobs go with --without-dvc: DVC decides itself what has to run, and when.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: params.yaml is put back
-    run_pipeline(PARAMS_PATH, overrides, has_promotion=has_promotion, has_dvc=not without_dvc, skipped=skipped)
+    run_pipeline(
+        PARAMS_PATH,
+        overrides,
+        has_promotion=has_promotion,
+        has_dvc=not without_dvc,
+        skipped=skipped,
+        num_jobs=num_jobs,
+    )
 
 
 REGISTRY_COMMANDS = (pipeline, track, services, explain, reproduce)

@@ -7,8 +7,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ PARAMS_PATH = Path("params.yaml")  # that DVC reads
 DVC_FILE = Path("dvc.yaml")
 DVC = (sys.executable, "-m", "dvc", "repro")
 PROMOTION = (sys.executable, "-m", "tumor_cascade.cli", "promote_cascade")
+Command = tuple[str, ...]
 
 
 class PipelineError(TumorCascadeError):
@@ -38,6 +41,7 @@ def run_pipeline(
     has_promotion: bool,
     has_dvc: bool = True,
     skipped: Sequence[str] = (),
+    num_jobs: int = 1,
 ) -> None:
     """Run every stage that a change affects, and offer the product to the registry's gate.
 
@@ -45,8 +49,9 @@ def run_pipeline(
         params_path: The file that DVC reads.
         overrides: See `override_params`; the file is as before when this ends.
         has_promotion: Whether the product is judged. A refusal is a verdict, not a failure.
-        has_dvc: Whether DVC runs the stages; if not, all of them run, one after another.
+        has_dvc: Whether DVC runs the stages; if not, all of them run.
         skipped: Stages left out, without DVC.
+        num_jobs: Commands that run at the same time, without DVC: the trainings need nothing of each other.
 
     Raises:
         ParamsError: An override is wrong; nothing ran.
@@ -56,34 +61,105 @@ def run_pipeline(
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     with overridden(params_path, overrides) as lock:
-        stages = [DVC] if has_dvc else list_commands(DVC_FILE, read_yaml(params_path), skipped)
-        for command in [*stages, PROMOTION] if has_promotion else stages:
-            if not has_dvc:
-                click.echo(f"> {' '.join(command[3:5])}", err=True)
-            done = subprocess.run(command, env=environment, check=False, pass_fds=[lock])
-            if done.returncode:
-                raise PipelineError(f"{' '.join(command[2:])} ended with {done.returncode}; see above.")
+        if has_dvc:
+            _run(DVC, environment, lock)
+        else:
+            run_commands(list_commands(DVC_FILE, read_yaml(params_path), skipped), num_jobs, environment, lock)
+        if has_promotion:
+            _run(PROMOTION, environment, lock)
 
 
-def list_commands(dvc_path: Path, values: dict[str, Any], skipped: Sequence[str] = ()) -> list[tuple[str, ...]]:
-    """Return the commands of a dvc.yaml in its order, a matrix unrolled, as this interpreter's.
+def list_commands(
+    dvc_path: Path, values: dict[str, Any], skipped: Sequence[str] = ()
+) -> dict[str, tuple[set[str], list[Command]]]:
+    """Return the stages of a dvc.yaml in its order: the stages each needs, and its commands, a matrix unrolled.
 
     Args:
-        dvc_path: The file.
+        dvc_path: The file; what a stage reads of another stands in `artifacts/<the other>`.
         values: Sections of the params file, which a matrix may name.
         skipped: Stages left out.
     """
-    commands = []
+    stages = {}
     for name, stage in read_yaml(dvc_path)["stages"].items():
         if name in skipped:
             continue
         ((axis, reference),) = stage.get("matrix", {"": ""}).items()
         section, _, key = reference.strip("${}").partition(".")
+        commands = []
         for item in values[section][key] if axis else [None]:
             program, *arguments = shlex.split(stage["cmd"].replace(f"${{item.{axis}}}", str(item)))
             assert program == "tumor-cascade" and not re.search(r"\$\{", " ".join(arguments))
             commands.append((sys.executable, "-m", "tumor_cascade.cli", *arguments))
-    return commands
+        read = [Path(dep).parts for dep in stage["deps"]]
+        stages[name] = ({parts[1] for parts in read if parts[0] == "artifacts"} - set(skipped), commands)
+    return stages
+
+
+def run_commands(
+    stages: Mapping[str, tuple[set[str], list[Command]]], num_jobs: int, environment: Mapping[str, str], lock: int
+) -> None:
+    """Run all commands of stages, each as soon as the stages that it needs have ended.
+
+    Args:
+        stages: Of `list_commands`.
+        num_jobs: Commands that run at the same time; their lines are told apart by their stage and fold.
+        environment: Of the commands.
+        lock: Descriptor that they are given, see `overridden`.
+
+    Raises:
+        PipelineError: A command failed. Those that ran beside it were stopped.
+    """
+    sorter = TopologicalSorter({name: needed for name, (needed, _) in stages.items()})
+    sorter.prepare()
+    left = {name: len(commands) for name, (_, commands) in stages.items()}
+    running: dict[Future[None], str] = {}
+    children: list[subprocess.Popen[str]] = []
+    with ThreadPoolExecutor(num_jobs) as pool:
+        try:
+            while sorter.is_active():
+                for name in sorter.get_ready():
+                    for command in stages[name][1]:
+                        job = pool.submit(_run, command, environment, lock, children, has_label=num_jobs > 1)
+                        running[job] = name
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for job in ended:
+                    job.result()
+                    name = running.pop(job)
+                    left[name] -= 1
+                    if not left[name]:
+                        sorter.done(name)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in children:
+                child.terminate()
+            raise
+
+
+def _run(
+    command: Command,
+    environment: Mapping[str, str],
+    lock: int,
+    children: list[subprocess.Popen[str]] | None = None,
+    *,
+    has_label: bool = False,
+) -> None:
+    """Run a command to its end, each of its lines behind the command's name where it has company."""
+    label = " ".join(command[3:6] if command[4:5] == ("--fold",) else command[3:4])
+    if command != DVC:
+        click.echo(f"> {label}", err=True)
+    out, err = (subprocess.PIPE, subprocess.STDOUT) if has_label else (None, None)
+    with subprocess.Popen(command, env=environment, pass_fds=[lock], stdout=out, stderr=err, text=True) as child:
+        if children is not None:
+            children.append(child)
+        try:
+            for line in child.stdout or ():
+                click.echo(f"{label}: {line}", nl=False, err=True)
+            child.wait()
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        raise PipelineError(f"{' '.join(command[2:])} ended with {child.returncode}; see above.")
 
 
 @contextmanager

@@ -118,9 +118,11 @@ def plot_dice_by_threshold(
             upper.axhline(dice, color=style[0], linestyle=style[1], label=name)
     for name, color in (("sensitivity", BLUE), ("specificity", ORANGE)):
         lower.plot(inner["threshold"], inner[name], color=color, label=name)
+    shown = [value for value in decision_thresholds if 0 < value < 1]
     for axes in (upper, lower):
-        for threshold in (value for value in decision_thresholds if 0 < value < 1):
-            axes.axvline(threshold, color="black", linewidth=1, label=f"threshold {threshold:.3g}")
+        for number, threshold in enumerate(shown):
+            label = f"threshold {' to '.join(f'{value:.3g}' for value in sorted({min(shown), max(shown)}))}"
+            axes.axvline(threshold, color="black", linewidth=1, label="" if number else label)
         axes.set_xscale("logit")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower left", framealpha=0.95)

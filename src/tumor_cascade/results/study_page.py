@@ -24,9 +24,9 @@ from tumor_cascade.evaluation.study_metrics import (
     find_matrices,
     summarize_study,
 )
-from tumor_cascade.params import STAGES, parse_params, read_yaml
+from tumor_cascade.params import parse_params, read_yaml
 from tumor_cascade.results.pages import describe_making, format_score, render_markdown, write_page
-from tumor_cascade.results.run_page import read_contents, require_params
+from tumor_cascade.results.run_page import read_all_contents, read_contents, require_params
 
 NAME = "leaky-study"
 TEMPLATE = "study_page.md.j2"
@@ -59,7 +59,7 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     if dealing["protocol"] != "slice_level":
         raise DataError(f"{first}: its split is {dealing['protocol']}; name a run under slice_level first.")
     making = describe_making(NAME, f"tumor-cascade results study {preset}", MODULES)
-    contents = {stage: read_contents(first, stage) for stage in STAGES}
+    contents = read_all_contents(first)
     params = parse_params(read_yaml(params_path), str(params_path))
     require_params(params, contents)
     making["code"] |= {stage: outputs[0]["code"] for stage, outputs in contents.items()}
