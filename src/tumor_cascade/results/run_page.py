@@ -95,7 +95,7 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
 def read_all_contents(artifacts: Path) -> dict[str, list[dict[str, Any]]]:
     """Return what the outputs of each stage are made of.
 
-    Without `validate_data` where it has not run: a bare GPU machine lacks its packages, its data are validated elsewhere.
+    Without `validate_data` where it has not run: a bare GPU machine lacks its packages.
 
     Raises:
         DataError: Another stage has no output.
