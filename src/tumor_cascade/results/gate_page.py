@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tumor_cascade.configuration import list_overrides
 from tumor_cascade.data.cohort import read_rows
 from tumor_cascade.data.volumes import read_volume
 from tumor_cascade.evaluation.figures import render_png
@@ -31,7 +32,7 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
     """Compare all gates on the out-of-fold scores of a run and write the page; return its path.
 
     Args:
-        preset: Of the run, for the command on the page.
+        preset: Of the run; the page names every value that is other.
         artifacts: Outputs of the run's stages.
         params_path: Its params.
         out_dir: Folder of result pages.
@@ -63,6 +64,7 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
     facts = {
         **describe_making(NAME, f"{COMMAND} {preset}", MODULES),
         "preset": preset,
+        "overrides": list_overrides(preset, params.model_dump()),
         "source": params.ingest_data.source,
         "params": params.model_dump(mode="json"),
         "content_id": content["content_id"],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tumor_cascade.configuration import list_overrides
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.split import DEVELOPMENT, TEST, read_split_facts, read_splits
 from tumor_cascade.errors import DataError
@@ -45,7 +46,7 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     """Write the page on the study's protocol; return its path.
 
     Args:
-        preset: Of the first run; `results check` compares the params with today's.
+        preset: Of the first run; the page names every value that is other.
         artifacts: Artifacts folders of finished runs, the first under `slice_level`. Others, of either protocol, are
             averaged by protocol: more seeds, and runs by patient to stand beside.
         params_path: Params of the first run.
@@ -66,6 +67,7 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     facts = {
         **making,
         "preset": preset,
+        "overrides": list_overrides(preset, params.model_dump()),
         "params": params.model_dump(),
         "is_leaky": True,
         "runs": runs,
