@@ -10,7 +10,8 @@
 # PRESET   study and honest by default; the ladder follows those that are by patient
 #
 # WHEELS names the folder that pack.sh has filled, where the machine lacks packages. JOBS trainings share the GPU, 1 by
-# default: a training of slices leaves most of a large one idle; each takes a core of the CPU, and some 5 GB of the GPU at 256.
+# default: one alone leaves most of a large GPU idle. Each takes a core of the CPU and, at 256 px, some 5 GB of the GPU. They
+# take turns on the GPU unless CUDA's MPS is on: nvidia-cuda-mps-control -d
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 raw=$(realpath "$1") out=$(realpath -m "$2") seconds=${3:-540}

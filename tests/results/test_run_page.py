@@ -182,3 +182,10 @@ def test_publish_results__unfinished_run(run: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="no output of assemble_cascade; run `dvc repro`"):
         publish_results("smoke", "smoke", **run)
     assert not run["out_dir"].exists()
+
+
+def test_publish_results__data_validated_elsewhere(run: dict[str, Any]) -> None:
+    shutil.rmtree(run["artifacts"] / "validate_data")
+    facts = json.loads((publish_results("smoke", "smoke", **run).parent / "results.json").read_text())
+    assert set(facts["code"]) == set(STAGES) - {"validate_data"}
+    assert find_stale_results(run["out_dir"]) == []
