@@ -9,9 +9,11 @@
 # SECONDS  of one slice, 540 by default
 # PRESET   study and honest by default; the ladder follows those that are by patient
 #
-# WHEELS names the folder that pack.sh has filled, where the machine lacks packages. JOBS trainings share the GPU, 1 by
-# default: one alone leaves most of a large GPU idle. Each takes a core of the CPU and, at 256 px, some 5 GB of the GPU. They
-# take turns on the GPU unless CUDA's MPS is on: nvidia-cuda-mps-control -d
+# Environment:
+# WHEELS   folder that pack.sh has filled, where the machine lacks packages
+# SET      values other than the presets', as "train_classifier.initialization=none" where no weights can be fetched
+# JOBS     trainings that share the GPU, 1 by default: one alone leaves most of a large GPU idle. Each takes a core of the CPU
+#          and, at 256 px, some 5 GB of the GPU. They take turns there unless CUDA's MPS is on: nvidia-cuda-mps-control -d
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 raw=$(realpath "$1") out=$(realpath -m "$2") seconds=${3:-540}
@@ -23,7 +25,8 @@ if [[ -n ${WHEELS:-} && ! -d $out/site ]]; then
   python3 -m pip install --quiet --no-index --no-deps --target "$out/site.new" "$WHEELS"/*.whl
   mv "$out/site.new" "$out/site"
 fi
-jobs=${JOBS:-1}
+settings=() jobs=${JOBS:-1}
+for value in ${SET:-}; do settings+=(--set "$value"); done
 if ((jobs > 1)); then export OMP_NUM_THREADS=1 TUMOR_CASCADE_NUM_THREADS=1; fi
 export PYTHONPATH="$here/src:$out/site" TUMOR_CASCADE_CHECKPOINTS="$out/checkpoints" CUBLAS_WORKSPACE_CONFIG=:4096:8
 cascade() { timeout --signal=INT --kill-after=10 "$((deadline - SECONDS))" python3 -m tumor_cascade.cli "$@"; }
@@ -45,7 +48,7 @@ for preset in "${presets[@]}"; do
   ln -sfn "$raw" data/raw
   cp "$here/dvc.yaml" .
   if [[ ! -e published ]]; then
-    step configure "$preset"
+    step configure "$preset" "${settings[@]}"
     step pipeline --without-dvc --skip validate_data --jobs "$jobs"
     step results publish "$preset" --out "$out/results"
     case $preset in
