@@ -15,19 +15,13 @@ from tumor_cascade.cli import main
 from tumor_cascade.configuration import configure, override_params
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import STAGES, read_yaml
-from tumor_cascade.whole_pipeline import PipelineError, list_commands, overridden, run_commands
+from tumor_cascade.whole_pipeline import PipelineError, list_steps, overridden
 
 
 @pytest.fixture
 def params_path(tmp_path: Path) -> Path:
     configure("smoke", tmp_path / "params.yaml")
     return tmp_path / "params.yaml"
-
-
-@pytest.fixture
-def lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with (tmp_path_factory.mktemp("lock") / "lock").open("w") as opened:
-        yield opened.fileno()
 
 
 def test_overridden__for_a_while(params_path: Path) -> None:
@@ -66,12 +60,13 @@ def test_overridden__nothing(params_path: Path) -> None:
 DVC_FILE = Path(__file__).parents[1] / "dvc.yaml"
 
 
-def test_list_commands__are_those_of_dvc_with_every_fold(params_path: Path) -> None:
+def test_list_steps__are_those_of_dvc_with_every_fold(params_path: Path) -> None:
     configure("smoke", params_path, ("assemble_cascade.folds=[0, 2]",))
-    stages = list_commands(DVC_FILE, read_yaml(params_path), ["validate_data"])
-    assert stages["split_data"][0] == {"ingest_data"}
-    assert stages["train_segmenter"][0] == {"ingest_data", "split_data"}
-    commands = [command[3:] for _, found in stages.values() for command in found]
+    steps = list_steps(DVC_FILE, read_yaml(params_path), ["validate_data"])
+    assert steps["split_data"].needed == {"ingest_data"}
+    assert steps["train_segmenter"].needed == {"ingest_data", "split_data"}
+    assert list(steps["train_segmenter"].commands) == ["train_segmenter, fold 0", "train_segmenter, fold 2"]
+    commands = [command[3:] for step in steps.values() for command in step.commands.values()]
     names = [stage for stage in STAGES if stage != "validate_data"]
     assert [command[0] for command in commands] == [*names[:2], *(names[2:3] * 2), *(names[3:4] * 2), *names[4:]]
     assert [command[2] for command in commands if command[1] == "--fold"] == ["0", "2", "0", "2"]
@@ -83,42 +78,6 @@ def test_list_commands__are_those_of_dvc_with_every_fold(params_path: Path) -> N
 def test_pipeline__skip_and_jobs_without_dvc_only(option: tuple[str, str]) -> None:
     result = CliRunner().invoke(main, ["pipeline", *option])
     assert result.exit_code == 2 and "go with --without-dvc" in result.output
-
-
-def run_python(*codes: str) -> list[tuple[str, ...]]:
-    return [(sys.executable, "-c", code, "python") for code in codes]
-
-
-MEET = "import pathlib, time; pathlib.Path('{0}').touch()\nwhile not pathlib.Path('{1}').exists(): time.sleep(0.01)"
-
-
-def test_run_commands__side_by_side_and_after_what_they_need(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], lock: int
-) -> None:
-    ends = "import pathlib; assert sorted(p.name for p in pathlib.Path('{0}').iterdir()) == ['a', 'b']; print('here')"
-    a, b = tmp_path / "a", tmp_path / "b"
-    stages: dict[str, tuple[set[str], list[tuple[str, ...]]]] = {
-        "joined": ({"first", "second"}, run_python(ends.format(tmp_path))),
-        "first": (set(), run_python(MEET.format(a, b))),  # neither ends without the other
-        "second": (set(), run_python(MEET.format(b, a))),
-    }
-    run_commands(stages, 2, os.environ, lock)
-    assert "python: here" in capfd.readouterr().err
-
-
-def test_run_commands__a_failure_stops_the_others(tmp_path: Path, lock: int) -> None:
-    waits = f"import pathlib, time; pathlib.Path('{tmp_path}/started').touch(); time.sleep(600)"
-    fails = f"import pathlib, time\nwhile not pathlib.Path('{tmp_path}/started').exists(): time.sleep(0.01)\nexit(3)"
-    never = f"import pathlib; pathlib.Path('{tmp_path}/never').touch()"
-    stages: dict[str, tuple[set[str], list[tuple[str, ...]]]] = {
-        "beside": (set(), run_python(waits, fails)),
-        "after": ({"beside"}, run_python(never)),
-    }
-    before = time.monotonic()
-    with pytest.raises(PipelineError, match="ended with 3"):
-        run_commands(stages, 2, os.environ, lock)
-    assert time.monotonic() - before < 300
-    assert not (tmp_path / "never").exists()
 
 
 @contextmanager

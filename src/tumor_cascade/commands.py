@@ -328,16 +328,21 @@ def climb(folds: tuple[int, ...], names: tuple[str, ...], has_further: bool, num
     """
     from tumor_cascade.results.ladder import Workplace
     from tumor_cascade.results.ladder import climb as climb_rows
-    from tumor_cascade.results.ladder_jobs import climb_together
     from tumor_cascade.results.ladder_rows import read_ladder
+    from tumor_cascade.side_by_side import CLI, Step, run_steps
 
     ladder = read_ladder()
     rows = ladder.select(names, has_further=has_further)
     if unknown := set(folds) - {fold for row in rows for fold in row.folds}:
         raise ParamsError(f"--fold {min(unknown)}: must be one of {', '.join(map(str, ladder.folds))}.")
     workplace, wanted = Workplace.open(artifacts), list(folds) or ladder.folds
-    done = climb_rows(workplace, rows, wanted) if num_jobs == 1 else climb_together(workplace, rows, wanted, num_jobs)
-    for row, fold in done:
+    if num_jobs > 1:  # what two rows share is trained by the one that comes first; the other waits for it
+        words = (*CLI, "ladder", "run", "--artifacts", str(artifacts))
+        pairs = [(row.name, str(fold)) for row in rows for fold in wanted if fold in row.folds]
+        commands = {f"{name}, fold {fold}": (*words, "--row", name, "--fold", fold) for name, fold in pairs}
+        run_steps({"climb": Step(commands)}, num_jobs)
+        return
+    for row, fold in climb_rows(workplace, rows, wanted):
         click.echo(f"{row.name}, fold {fold}: trained")
 
 

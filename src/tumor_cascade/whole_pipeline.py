@@ -5,33 +5,29 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-import click
 import yaml
 
 from tumor_cascade.configuration import override_params
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.params import parse_params, read_yaml
+from tumor_cascade.side_by_side import CLI, Step, run_command, run_steps
 from tumor_cascade.storage import atomic_file
 
 RAW = Path("data", "raw")
 PARAMS_PATH = Path("params.yaml")  # that DVC reads
 DVC_FILE = Path("dvc.yaml")
 DVC = (sys.executable, "-m", "dvc", "repro")
-PROMOTION = (sys.executable, "-m", "tumor_cascade.cli", "promote_cascade")
-Command = tuple[str, ...]
+PROMOTION = (*CLI, "promote_cascade")
 
 
 class PipelineError(TumorCascadeError):
-    """A step of the pipeline that failed; it has said why."""
+    """A pipeline that cannot run here now."""
 
 
 def run_pipeline(
@@ -55,111 +51,43 @@ def run_pipeline(
 
     Raises:
         ParamsError: An override is wrong; nothing ran.
-        PipelineError: A step failed.
+        PipelineError: Another one runs here.
+        CommandError: A stage failed.
     """
     RAW.mkdir(parents=True, exist_ok=True)  # of a fresh clone, where it would be missing even for the phantom
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     with overridden(params_path, overrides) as lock:
         if has_dvc:
-            _run(DVC, environment, lock)
+            run_command(DVC, environment, [lock])
         else:
-            run_commands(list_commands(DVC_FILE, read_yaml(params_path), skipped), num_jobs, environment, lock)
+            run_steps(list_steps(DVC_FILE, read_yaml(params_path), skipped), num_jobs, environment, [lock])
         if has_promotion:
-            _run(PROMOTION, environment, lock)
+            run_command(PROMOTION, environment, [lock])
 
 
-def list_commands(
-    dvc_path: Path, values: dict[str, Any], skipped: Sequence[str] = ()
-) -> dict[str, tuple[set[str], list[Command]]]:
-    """Return the stages of a dvc.yaml in its order: the stages each needs, and its commands, a matrix unrolled.
+def list_steps(dvc_path: Path, values: dict[str, Any], skipped: Sequence[str] = ()) -> dict[str, Step]:
+    """Return the stages of a dvc.yaml in its order, a matrix unrolled, as commands of this interpreter's.
 
     Args:
         dvc_path: The file; what a stage reads of another stands in `artifacts/<the other>`.
         values: Sections of the params file, which a matrix may name.
         skipped: Stages left out.
     """
-    stages = {}
+    steps = {}
     for name, stage in read_yaml(dvc_path)["stages"].items():
         if name in skipped:
             continue
         ((axis, reference),) = stage.get("matrix", {"": ""}).items()
         section, _, key = reference.strip("${}").partition(".")
-        commands = []
+        commands = {}
         for item in values[section][key] if axis else [None]:
             program, *arguments = shlex.split(stage["cmd"].replace(f"${{item.{axis}}}", str(item)))
             assert program == "tumor-cascade" and not re.search(r"\$\{", " ".join(arguments))
-            commands.append((sys.executable, "-m", "tumor_cascade.cli", *arguments))
-        read = [Path(dep).parts for dep in stage["deps"]]
-        stages[name] = ({parts[1] for parts in read if parts[0] == "artifacts"} - set(skipped), commands)
-    return stages
-
-
-def run_commands(
-    stages: Mapping[str, tuple[set[str], list[Command]]], num_jobs: int, environment: Mapping[str, str], lock: int
-) -> None:
-    """Run all commands of stages, each as soon as the stages that it needs have ended.
-
-    Args:
-        stages: Of `list_commands`.
-        num_jobs: Commands that run at the same time; their lines are told apart by their stage and fold.
-        environment: Of the commands.
-        lock: Descriptor that they are given, see `overridden`.
-
-    Raises:
-        PipelineError: A command failed. Those that ran beside it were stopped.
-    """
-    sorter = TopologicalSorter({name: needed for name, (needed, _) in stages.items()})
-    sorter.prepare()
-    left = {name: len(commands) for name, (_, commands) in stages.items()}
-    running: dict[Future[None], str] = {}
-    children: list[subprocess.Popen[str]] = []
-    with ThreadPoolExecutor(num_jobs) as pool:
-        try:
-            while sorter.is_active():
-                for name in sorter.get_ready():
-                    for command in stages[name][1]:
-                        job = pool.submit(_run, command, environment, lock, children, has_label=num_jobs > 1)
-                        running[job] = name
-                ended, _ = wait(running, return_when=FIRST_COMPLETED)
-                for job in ended:
-                    job.result()
-                    name = running.pop(job)
-                    left[name] -= 1
-                    if not left[name]:
-                        sorter.done(name)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in children:
-                child.terminate()
-            raise
-
-
-def _run(
-    command: Command,
-    environment: Mapping[str, str],
-    lock: int,
-    children: list[subprocess.Popen[str]] | None = None,
-    *,
-    has_label: bool = False,
-) -> None:
-    """Run a command to its end, each of its lines behind the command's name where it has company."""
-    label = " ".join(command[3:6] if command[4:5] == ("--fold",) else command[3:4])
-    if command != DVC:
-        click.echo(f"> {label}", err=True)
-    out, err = (subprocess.PIPE, subprocess.STDOUT) if has_label else (None, None)
-    with subprocess.Popen(command, env=environment, pass_fds=[lock], stdout=out, stderr=err, text=True) as child:
-        if children is not None:
-            children.append(child)
-        try:
-            for line in child.stdout or ():
-                click.echo(f"{label}: {line}", nl=False, err=True)
-            child.wait()
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode:
-        raise PipelineError(f"{' '.join(command[2:])} ended with {child.returncode}; see above.")
+            commands[f"{name}, {axis} {item}" if axis else name] = (*CLI, *arguments)
+        deps = [Path(dep).parts for dep in stage["deps"]]
+        steps[name] = Step(commands, frozenset(dep[1] for dep in deps if dep[0] == "artifacts").difference(skipped))
+    return steps
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from tumor_cascade.content import PACKAGE_DIR, find_imports
 # A module imports from layers before its own, and from its own package. One line per layer.
 LAYERS = (
     {"errors"},
-    {"out_folder", "params", "settings", "storage"},
+    {"out_folder", "params", "settings", "side_by_side", "storage"},
     {"configuration", "content", "object_store", "overlay", "remote"},
     {"checkpoint_store", "data_reference"},
     {"data_plane"},

@@ -9,7 +9,6 @@ from tumor_cascade.configuration import build_preset
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.params import parse_params
 from tumor_cascade.results.ladder import Workplace, climb, is_trained, plan_start, plan_training, read_slices
-from tumor_cascade.results.ladder_jobs import climb_together
 from tumor_cascade.results.ladder_page import describe_row, measure_step, measure_steps, plot_ladder, tabulate_ladder
 from tumor_cascade.results.ladder_rows import LADDER_PATH, Ladder, read_ladder
 from tumor_cascade.results.ladder_scores import collect_scores
@@ -161,14 +160,6 @@ def test_climb__a_second_climb_runs_nothing(tiny: Ladder, climbed: Workplace) ->
     before = list_files()
     assert len(list(climb(climbed, tiny.select((), has_further=False), [0, 1]))) == 6
     assert list_files() == before
-
-
-def test_climb_together__is_a_climb(tiny: Ladder, climbed: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_environment(monkeypatch, climbed.folder.parent.parent)
-    rows = [row for row in tiny.rows if row.name in ("thresholds", "branch")]
-    done = {(row.name, fold) for row, fold in climb_together(climbed, rows, [0, 1], 2)}
-    assert done == {(name, fold) for name in ("thresholds", "branch") for fold in (0, 1)}
-    assert read_slices(climbed, rows[1]) is not None
 
 
 @pytest.mark.parametrize("name", ["from_masks", "from_restoration"])
