@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tumor_cascade.side_by_side import Command, CommandError, Step, run_command, run_steps
+from tumor_cascade.side_by_side import Command, CommandError, Step, run_steps
 
 
 def python(code: str) -> Command:
@@ -58,6 +58,6 @@ def test_run_steps__interrupted_stops_all(tmp_path: Path) -> None:
     assert not any(Path("/proc", path.read_text(), "exe").exists() for path in pids)
 
 
-def test_run_command__names_what_failed() -> None:
+def test_run_steps__names_what_failed() -> None:
     with pytest.raises(CommandError, match=r"^exit\(4\) ended with 4; see above"):
-        run_command(python("exit(4)"))
+        run_steps({"fails": Step({"fails": python("exit(4)")})}, 1)

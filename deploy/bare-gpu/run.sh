@@ -12,8 +12,8 @@
 # Environment:
 # WHEELS   folder that pack.sh has filled, where the machine lacks packages
 # SET      values other than the presets', as "train_classifier.initialization=none" where no weights can be fetched
-# JOBS     trainings that share the GPU, 1 by default: one alone leaves most of a large GPU idle. Each takes a core of the CPU
-#          and, at 256 px, some 5 GB of the GPU. They take turns there unless CUDA's MPS is on: nvidia-cuda-mps-control -d
+# JOBS     trainings that share the GPU, 1 by default. Each takes a core of the CPU and, at 256 px, some 5 GB of the GPU; they
+#          take turns there unless CUDA's MPS is on: nvidia-cuda-mps-control -d
 set -euo pipefail
 here=$(cd "$(dirname "$0")/../.." && pwd)
 raw=$(realpath "$1") out=$(realpath -m "$2") seconds=${3:-540}

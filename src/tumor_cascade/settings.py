@@ -78,9 +78,6 @@ def choose_device() -> str:
         raise ParamsError(
             f"{PREFIX}DEVICE is cuda but torch sees no GPU; set it to cpu or auto, or install CUDA torch."
         )
-    # Deterministic kernels stay; that torch fills memory before they write to it finds bugs in kernels, and was 1,522
-    # launches and a sixth of the GPU's time of a segmenter's step (16 slices of 256 px, H100, torch 2.11).
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
 
 

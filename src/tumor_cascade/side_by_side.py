@@ -52,16 +52,13 @@ def run_steps(
     sorter = TopologicalSorter({name: step.needed for name, step in steps.items()})
     sorter.prepare()
     left = {name: len(step.commands) for name, step in steps.items()}
+    children = _Children(num_jobs > 1, environment, descriptors)
     running: dict[Future[None], str] = {}
-    children: list[subprocess.Popen[str]] = []
     with ThreadPoolExecutor(num_jobs) as pool:
         try:
             while sorter.is_active():
                 for name in sorter.get_ready():
-                    for label, command in steps[name].commands.items():
-                        prefix = f"{label}: " if num_jobs > 1 else ""
-                        job = pool.submit(_run_labelled, label, prefix, command, environment, descriptors, children)
-                        running[job] = name
+                    running |= {pool.submit(children.run, *one): name for one in steps[name].commands.items()}
                 ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for job in ended:
                     job.result()
@@ -71,53 +68,39 @@ def run_steps(
                         sorter.done(name)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in children:
+            children.stop()
+            raise
+
+
+class _Children:
+    """Processes that can be stopped from another thread, whether they have been started yet or not."""
+
+    def __init__(self, is_labelled: bool, environment: Mapping[str, str] | None, descriptors: Sequence[int]) -> None:
+        self.is_labelled, self.environment, self.descriptors = is_labelled, environment, descriptors
+        self.started: list[subprocess.Popen[str]] = []
+        self.is_stopped = False
+
+    def run(self, label: str, command: Command) -> None:
+        """Run a command to its end.
+
+        Raises:
+            CommandError: It failed, or was stopped.
+        """
+        click.echo(f"> {label}", err=True)
+        out, err = (subprocess.PIPE, subprocess.STDOUT) if self.is_labelled else (None, None)
+        with subprocess.Popen(
+            command, env=self.environment, pass_fds=self.descriptors, stdout=out, stderr=err, text=True
+        ) as child:
+            self.started.append(child)
+            if self.is_stopped:  # since before it was noted down
                 child.terminate()
-            raise
-
-
-def run_command(
-    command: Command,
-    environment: Mapping[str, str] | None = None,
-    descriptors: Sequence[int] = (),
-    *,
-    prefix: str = "",
-    children: list[subprocess.Popen[str]] | None = None,
-) -> None:
-    """Run a command to its end, its lines behind a prefix where there is one.
-
-    Args:
-        command: Program and arguments.
-        environment: See `run_steps`.
-        descriptors: See `run_steps`.
-        prefix: Of each line.
-        children: Where the process is noted, for others to stop it.
-
-    Raises:
-        CommandError: It failed.
-    """
-    out, err = (subprocess.PIPE, subprocess.STDOUT) if prefix else (None, None)
-    with subprocess.Popen(command, env=environment, pass_fds=descriptors, stdout=out, stderr=err, text=True) as child:
-        if children is not None:
-            children.append(child)
-        try:
             for line in child.stdout or ():
-                click.echo(f"{prefix}{line}", nl=False, err=True)
-            child.wait()
-        except BaseException:
-            child.kill()
-            raise
-    if child.returncode:
-        raise CommandError(f"{' '.join(command[2:])} ended with {child.returncode}; see above.")
+                click.echo(f"{label}: {line}", nl=False, err=True)
+        if child.returncode:
+            raise CommandError(f"{' '.join(command[2:])} ended with {child.returncode}; see above.")
 
-
-def _run_labelled(
-    label: str,
-    prefix: str,
-    command: Command,
-    environment: Mapping[str, str] | None,
-    descriptors: Sequence[int],
-    children: list[subprocess.Popen[str]],
-) -> None:
-    click.echo(f"> {label}", err=True)
-    run_command(command, environment, descriptors, prefix=prefix, children=children)
+    def stop(self) -> None:
+        """Stop what runs and whatever is started after this."""
+        self.is_stopped = True
+        for child in self.started:
+            child.terminate()

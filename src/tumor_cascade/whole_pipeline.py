@@ -16,7 +16,7 @@ import yaml
 from tumor_cascade.configuration import override_params
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.params import parse_params, read_yaml
-from tumor_cascade.side_by_side import CLI, Step, run_command, run_steps
+from tumor_cascade.side_by_side import CLI, Step, run_steps
 from tumor_cascade.storage import atomic_file
 
 RAW = Path("data", "raw")
@@ -58,12 +58,11 @@ def run_pipeline(
     programs = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     with overridden(params_path, overrides) as lock:
-        if has_dvc:
-            run_command(DVC, environment, [lock])
-        else:
-            run_steps(list_steps(DVC_FILE, read_yaml(params_path), skipped), num_jobs, environment, [lock])
+        whole = {"dvc": Step({"dvc repro": DVC})}
+        steps = whole if has_dvc else list_steps(DVC_FILE, read_yaml(params_path), skipped)
         if has_promotion:
-            run_command(PROMOTION, environment, [lock])
+            steps["promote_cascade"] = Step({"promote_cascade": PROMOTION}, frozenset(steps))
+        run_steps(steps, num_jobs, environment, [lock])
 
 
 def list_steps(dvc_path: Path, values: dict[str, Any], skipped: Sequence[str] = ()) -> dict[str, Step]:

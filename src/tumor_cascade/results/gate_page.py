@@ -17,7 +17,7 @@ from tumor_cascade.evaluation.gate_variants import compare_gates, trace_gates
 from tumor_cascade.evaluation.statistics import Bootstrap
 from tumor_cascade.params import STAGES, parse_params, read_yaml
 from tumor_cascade.product import load_cascade
-from tumor_cascade.results.pages import CREDITS, describe_making, render_markdown, write_page
+from tumor_cascade.results.pages import CREDITS, describe_making, describe_preset, render_markdown, write_page
 from tumor_cascade.results.run_page import read_contents, require_params
 from tumor_cascade.settings import choose_device
 
@@ -79,7 +79,12 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
     rows = facts["variants"]
     shipped = next(row for row in rows if row["variant"] == "cascade")
     page = render_markdown(
-        TEMPLATE, **facts, winner=find_winner(rows), shipped=shipped, credit=CREDITS[params.ingest_data.source]
+        TEMPLATE,
+        **facts,
+        recipe=describe_preset(preset, facts["overrides"]),
+        winner=find_winner(rows),
+        shipped=shipped,
+        credit=CREDITS[params.ingest_data.source],
     )
     figure = plot_gates(trace_gates(slices, smoothing), variants)
     return write_page(out_dir, facts, page, {"gates": render_png(figure)})

@@ -46,6 +46,12 @@ def describe_making(name: str, command: str, modules: Iterable[str]) -> dict[str
     }
 
 
+def describe_preset(preset: str, overrides: Iterable[str]) -> str:
+    """Return a preset and the values that are other, `section.key=value` each, as a page names them."""
+    others = ", ".join(f"`{override}`" for override in overrides)
+    return f"`{preset}` with {others}" if others else f"`{preset}`"
+
+
 def describe_today() -> dict[str, str]:
     """Return `date` and `hardware` of figures that are made now, here."""
     return {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "hardware": describe_hardware()}

@@ -26,7 +26,7 @@ from tumor_cascade.evaluation.study_metrics import (
     summarize_study,
 )
 from tumor_cascade.params import parse_params, read_yaml
-from tumor_cascade.results.pages import describe_making, format_score, render_markdown, write_page
+from tumor_cascade.results.pages import describe_making, describe_preset, format_score, render_markdown, write_page
 from tumor_cascade.results.run_page import read_all_contents, read_contents, require_params
 
 NAME = "leaky-study"
@@ -78,7 +78,10 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
         ),
         "matrices": find_matrices().round(6).to_dict(orient="records"),
     }
-    page = render_markdown(TEMPLATE, **facts, **describe_print(), show=lambda *value: format_range(runs, *value))
+    recipe = describe_preset(preset, facts["overrides"])
+    page = render_markdown(
+        TEMPLATE, **facts, **describe_print(), recipe=recipe, show=lambda *value: format_range(runs, *value)
+    )
     return write_page(out_dir, facts, page, {"scores": render_png(plot_scores(runs))})
 
 
