@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from tumor_cascade.cli import main
 from tumor_cascade.configuration import build_preset
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.params import parse_params
@@ -204,6 +206,19 @@ def test_climb__averaged_segmenters_are_judged_out_of_fold(
     half = (first["segmenter_score"] + second["segmenter_score"]) / 2
     assert average["segmenter_score"].to_numpy() == pytest.approx(half.to_numpy(), rel=1e-4, abs=1e-4)
     assert collect_scores(climbed, (row,), climbed.folder / "no-page")
+
+
+def test_ladder_run__jobs_are_commands_of_one_row_and_fold_each(tmp_path: Path) -> None:
+    ingested = tmp_path / "ingest_data"
+    ingested.mkdir()
+    (ingested / "manifest.parquet").write_text("no table")
+    rows = [text for name in ("study", "random_encoder") for text in ("--row", name)]
+    done = CliRunner().invoke(main, ["ladder", "run", "--artifacts", str(tmp_path), "--jobs", "3", *rows])
+    assert done.exit_code == 1
+    pairs = {"study, fold 0", "random_encoder, fold 0", "random_encoder, fold 1"}  # the study's row has one fold
+    assert {line.removeprefix("> ") for line in done.output.splitlines() if line.startswith("> ")} == pairs
+    # Each has understood its words and looked into the workplace; the first to fail stops the others.
+    assert any(f"{pair}: ladder: manifest manifest.parquet" in done.output for pair in pairs)
 
 
 def test_read_slices__out_of_fold_scores_of_all_development_patients(tiny: Ladder, climbed: Workplace) -> None:
