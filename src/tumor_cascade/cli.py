@@ -26,6 +26,7 @@ from tumor_cascade.pod_options import (
 from tumor_cascade.promotion_commands import PROMOTION_COMMANDS
 from tumor_cascade.registry.stage_log import record_execution
 from tumor_cascade.registry_commands import REGISTRY_COMMANDS
+from tumor_cascade.results_commands import RESULTS_COMMANDS
 from tumor_cascade.stages.interface import ACTS, INTERFACES, StageInterface
 
 EXIT_CODES = (
@@ -124,7 +125,14 @@ def build_path_option(noun: str) -> click.Option:
 
 
 _STAGE_COMMANDS = (build_stage_command(*item) for item in INTERFACES.items())
-for _command in (*_STAGE_COMMANDS, *PROMOTION_COMMANDS, *DATA_COMMANDS, *COMMANDS, *REGISTRY_COMMANDS):
+for _command in (
+    *_STAGE_COMMANDS,
+    *PROMOTION_COMMANDS,
+    *DATA_COMMANDS,
+    *COMMANDS,
+    *RESULTS_COMMANDS,
+    *REGISTRY_COMMANDS,
+):
     main.add_command(_command)
 
 
