@@ -58,6 +58,8 @@ def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: P
 def study(preset: str, artifacts: tuple[Path, ...], out: Path, params_path: Path) -> None:
     """Write docs/results/leaky-study: the study's metrics on runs of its protocol, beside what it prints.
 
+    Of another recipe's PRESET, with --set split_data.protocol=slice_level, the page is docs/results/leaky-PRESET.
+
     The first artifacts folder is of a run of PRESET, under slice_level. More of them are averaged by protocol: other
     seeds, and runs by patient to stand beside.
     """

@@ -73,18 +73,28 @@ def test_results_study__both_protocols(leaky: Path, honest: Path, tmp_path: Path
     runs = [text for run in (leaky, honest) for text in ("--artifacts", str(run))]
     done = CliRunner().invoke(main, ["results", "study", "smoke", *runs, *params, "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    page = (tmp_path / "leaky-study" / "README.md").read_text()
-    assert "> **Image-level split, leaky, for comparison only.**" in page
+    page = (tmp_path / "leaky-smoke" / "README.md").read_text()
+    title, leaky_notice = page.split("\n\n")[:2]
+    assert title == "# The study's protocol with the recipe of `smoke`"
+    assert leaky_notice.startswith("> **Image-level split, leaky, for comparison only.**")
     assert "1 run(s) by slice" in page and "1 by patient" in page
     [line] = [line for line in page.splitlines() if line.startswith("| S3 pooled Dice")]
     assert line.startswith("| S3 pooled Dice, tumor slices | 0.98 | 1.000 | 0.")
     assert "| S1 slice accuracy, all test slices | - | 1.000 | 1.000 |" in page
-    assert "| 357 | 4 | 10 | 205 | 0.953 |" in page
+    assert "Table I" not in page and "[the study's own page](../leaky-study/README.md)" in page
     assert "| predict nothing | by slice (leaky) |" in page
-    assert (tmp_path / "leaky-study" / "scores.png").read_bytes().startswith(b"\x89PNG")
-    facts = json.loads((tmp_path / "leaky-study" / "results.json").read_text())
+    assert (tmp_path / "leaky-smoke" / "scores.png").read_bytes().startswith(b"\x89PNG")
+    facts = json.loads((tmp_path / "leaky-smoke" / "results.json").read_text())
     assert facts["is_leaky"] is True
     assert [run["protocol"] for run in facts["runs"]] == ["slice_level", "patient_level"]
+
+
+def test_publish_study__the_studys_own_recipe_beside_its_table(leaky: Path, tmp_path: Path) -> None:
+    path = publish_study("study-cpu", [leaky], leaky.parent / "params.yaml", tmp_path)
+    assert path.parent.name == "leaky-study"
+    page = path.read_text()
+    assert page.startswith("# The study's protocol, and what its numbers mean\n\n> **Image-level")
+    assert "| 357 | 4 | 10 | 205 | 0.953 |" in page
 
 
 def test_publish_study__names_what_is_other_than_the_preset(leaky: Path, tmp_path: Path) -> None:

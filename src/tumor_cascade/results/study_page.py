@@ -29,7 +29,7 @@ from tumor_cascade.params import parse_params, read_yaml
 from tumor_cascade.results.pages import describe_making, describe_preset, format_score, render_markdown, write_page
 from tumor_cascade.results.run_page import read_all_contents, read_contents, require_params
 
-NAME = "leaky-study"
+OF_STUDY = ("study", "study-cpu")  # presets with the study's own recipe; they share a page
 TEMPLATE = "study_page.md.j2"
 MODULES = ("tumor_cascade.evaluation.study_metrics", "tumor_cascade.evaluation.no_learning")
 SERIES = {"slice_level": ("by slice (leaky)", ORANGE), "patient_level": ("by patient", BLUE)}
@@ -43,10 +43,10 @@ BARS = {
 
 
 def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out_dir: Path) -> Path:
-    """Write the page on the study's protocol; return its path.
+    """Write the page on the study's protocol, with its own recipe or another; return its path.
 
     Args:
-        preset: Of the first run; the page names every value that is other.
+        preset: Of the first run; the page names every value that is other, and is named after another recipe's.
         artifacts: Artifacts folders of finished runs, the first under `slice_level`. Others, of either protocol, are
             averaged by protocol: more seeds, and runs by patient to stand beside.
         params_path: Params of the first run.
@@ -59,7 +59,9 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     first, dealing = artifacts[0], read_split_facts(artifacts[0] / "split_data" / "splits")
     if dealing["protocol"] != "slice_level":
         raise DataError(f"{first}: its split is {dealing['protocol']}; name a run under slice_level first.")
-    making = describe_making(NAME, f"tumor-cascade results study {preset}", MODULES)
+    is_studys = preset in OF_STUDY
+    name = "leaky-study" if is_studys else f"leaky-{preset}"
+    making = describe_making(name, f"tumor-cascade results study {preset}", MODULES)
     contents = read_all_contents(first)
     params = parse_params(read_yaml(params_path), str(params_path))
     require_params(params, contents)
@@ -80,7 +82,12 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     }
     recipe = describe_preset(preset, facts["overrides"])
     page = render_markdown(
-        TEMPLATE, **facts, **describe_print(), recipe=recipe, show=lambda *value: format_range(runs, *value)
+        TEMPLATE,
+        **facts,
+        **describe_print(),
+        recipe=recipe,
+        is_studys=is_studys,
+        show=lambda *value: format_range(runs, *value),
     )
     return write_page(out_dir, facts, page, {"scores": render_png(plot_scores(runs))})
 
