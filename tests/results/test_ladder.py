@@ -11,7 +11,15 @@ from tumor_cascade.configuration import build_preset
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.params import parse_params
 from tumor_cascade.results.ladder import Workplace, climb, is_trained, plan_start, plan_training, read_slices
-from tumor_cascade.results.ladder_page import describe_row, measure_step, measure_steps, plot_ladder, tabulate_ladder
+from tumor_cascade.results.ladder_page import (
+    compare_start,
+    describe_row,
+    measure_step,
+    measure_steps,
+    plot_ladder,
+    tabulate_ladder,
+    tabulate_starts,
+)
 from tumor_cascade.results.ladder_rows import LADDER_PATH, Ladder, read_ladder
 from tumor_cascade.results.ladder_scores import collect_scores
 from tumor_cascade.results.pages import write_page
@@ -36,6 +44,7 @@ rows:
     title: First
   - name: all_slices
     title: All slices
+    random_start: first
     changes:
       train_segmenter.training_slices: all
   - name: thresholds
@@ -237,6 +246,9 @@ def test_page__marks_what_has_not_been_run_and_pairs_the_rest(tiny: Ladder, clim
     assert rows[1]["ungated_gain"][0] == pytest.approx(difference)
     assert plot_ladder(rows).axes
     json.dumps(rows)
+    [_, _, start] = tabulate_starts(rows)
+    assert start.startswith("| All slices | volume Dice | ") and f" {difference:+.3f} " in start
+    assert tabulate_starts([describe_row(row, {"first": steps["first"]}) for row in tiny.rows]) == []
 
 
 def test_collect_scores__of_another_machine_count_while_their_content_is_the_same(
@@ -256,26 +268,46 @@ def test_collect_scores__of_another_machine_count_while_their_content_is_the_sam
     assert list(collect_scores(elsewhere, tiny.rows, tmp_path / "page")) == list(scores)[1:]
 
 
+def make_slices(**columns: list[float]) -> pd.DataFrame:
+    """Return scores of two patients, by hand, with other columns where given."""
+    table = {
+        "patient_id": ["p", "q", "q"],
+        "has_tumor": [True, True, False],
+        "tumor_px": [10, 4, 0],
+        "segmenter_px": [10, 4, 4],
+        "segmenter_hit_px": [5, 4, 0],
+        "segmenter_score": [1.0, 2.0, 0.0],
+        "classifier_logit": [1.0, -1.0, 0.0],
+        "is_positive": [True, True, False],
+    }
+    return pd.DataFrame(table | columns)
+
+
 def test_measure_step__counts_by_hand() -> None:
     # p: tumor 10 px, marked 10 of which 5 hit, kept: Dice 2*5/20; q: one kept slice with 4 of 4, one false slice of 4
     # px that the gate removes: with the gate 2*4/8, without it 2*4/12. Tumor-free slices: q's second only, not empty.
-    slices = pd.DataFrame(
-        {
-            "patient_id": ["p", "q", "q"],
-            "has_tumor": [True, True, False],
-            "tumor_px": [10, 4, 0],
-            "segmenter_px": [10, 4, 4],
-            "segmenter_hit_px": [5, 4, 0],
-            "segmenter_score": [1.0, 2.0, 0.0],
-            "classifier_logit": [1.0, -1.0, 0.0],
-            "is_positive": [True, True, False],
-        }
-    )
     params = parse_params(build_preset("smoke"), "smoke").evaluate_cascade
-    step = measure_step(slices, params)
+    step = measure_step(make_slices(), params)
     assert step.cascade_dice.tolist() == [0.5, 1.0]
     assert step.segmenter_dice.tolist() == pytest.approx([0.5, 2 / 3])
-    assert (step.clean_share, step.segmenter_auroc.value, step.classifier_auroc.value) == (0.0, 1.0, 0.5)
+    aurocs = [step.bootstrap.estimate(auroc).value for auroc in (step.segmenter_auroc, step.classifier_auroc)]
+    assert (step.clean_share, *aurocs) == (0.0, 1.0, 0.5)
+
+
+def test_compare_start__a_classifier_by_its_scores_a_segmenter_by_its_masks() -> None:
+    params = parse_params(build_preset("smoke"), "smoke").evaluate_cascade
+    better = {"classifier_logit": [1.0, 1.0, 0.0], "segmenter_px": [10, 4, 0], "segmenter_hit_px": [10, 4, 0]}
+    random, start = (measure_step(make_slices(**columns), params) for columns in ({}, better))
+    assert compare_start(start, random, has_classifier=True).value == 0.5
+    assert compare_start(start, random, has_classifier=False).value == pytest.approx((0.5 + 1 / 3) / 2)
+
+
+def test_read_ladder__a_random_start_is_the_same_networks() -> None:
+    rows = {row.name: row for row in read_ladder().rows}
+    for row in (row for row in rows.values() if row.random_start is not None):
+        own, random = row.read_params().model_dump(), rows[row.random_start].read_params().model_dump()
+        own["train_classifier"]["initialization"] = own["train_segmenter"]["initialization"] = "none"
+        assert random == own and row.folds == rows[row.random_start].folds, row.name
 
 
 def test_ladder_file__stands_beside_its_module() -> None:

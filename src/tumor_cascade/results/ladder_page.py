@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tumor_cascade.evaluation.figures import BLUE, ORANGE, render_png
 from tumor_cascade.evaluation.kept_masks import KeptMasks
-from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Floats, auroc_of, mean_of
+from tumor_cascade.evaluation.statistics import Bootstrap, Estimate, Floats, Statistic, auroc_of, difference_of, mean_of
 from tumor_cascade.params import EvaluateCascadeParams
 from tumor_cascade.results.ladder import Workplace
 from tumor_cascade.results.ladder_rows import Ladder, Row, read_ladder
@@ -51,8 +51,8 @@ def publish_ladder(artifacts: Path, out_dir: Path) -> Path:
         "confidence": f"{100 * params.evaluate_cascade.confidence:g}",
         "rows": rows,
     }
-    table, credit = "\n".join(tabulate_ladder(rows)), CREDITS[params.ingest_data.source]
-    page = render_markdown(TEMPLATE, **facts, table=table, credit=credit)
+    table, starts = ("\n".join(tabulate(rows)) for tabulate in (tabulate_ladder, tabulate_starts))
+    page = render_markdown(TEMPLATE, **facts, table=table, starts=starts, credit=CREDITS[params.ingest_data.source])
     figures = {"ladder": render_png(plot_ladder(rows))} if steps else {}
     return write_page(out_dir, facts, page, figures, {name: one.slices for name, one in scores.items()})
 
@@ -66,17 +66,17 @@ class Step:
         cascade_dice: Volume Dice per patient, `(P,)`.
         segmenter_dice: The same without a gate, `(P,)`.
         clean_share: Of tumor-free slices, those that the segmenter alone leaves empty.
-        bootstrap: Resamples of these patients.
         classifier_auroc: Of its slice scores.
         segmenter_auroc: Of the segmenter's own slice score.
+        bootstrap: Resamples of these patients.
     """
 
     patients: tuple[str, ...]
     cascade_dice: Floats
     segmenter_dice: Floats
     clean_share: float
-    classifier_auroc: Estimate
-    segmenter_auroc: Estimate
+    classifier_auroc: Statistic
+    segmenter_auroc: Statistic
     bootstrap: Bootstrap
 
 
@@ -92,8 +92,8 @@ def measure_step(slices: pd.DataFrame, params: EvaluateCascadeParams) -> Step:
         cascade_dice=masks.measure_dice(slices["is_positive"].to_numpy(bool)),
         segmenter_dice=masks.measure_dice(np.ones_like(labels)),
         clean_share=float((slices["segmenter_px"].to_numpy()[~labels] == 0).mean()),
-        classifier_auroc=bootstrap.estimate(auroc_of(slices["classifier_logit"], labels, owners)),
-        segmenter_auroc=bootstrap.estimate(auroc_of(slices["segmenter_score"], labels, owners)),
+        classifier_auroc=auroc_of(slices["classifier_logit"], labels, owners),
+        segmenter_auroc=auroc_of(slices["segmenter_score"], labels, owners),
         bootstrap=bootstrap,
     )
 
@@ -123,6 +123,8 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
         "start": None if row.start is None else row.start.name,
         "is_start_restored": row.is_start_restored,
         "averaged": [other.name for other in row.averaged],
+        "random_start": row.random_start,
+        "starts_classifier": row.starts_classifier,
         "is_run": row.name in steps,
     }
     step = steps.get(row.name)
@@ -133,15 +135,38 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
     estimates = {
         "volume_dice": step.bootstrap.estimate(mean_of(step.cascade_dice)),
         "ungated_volume_dice": step.bootstrap.estimate(mean_of(step.segmenter_dice)),
-        "segmenter_auroc": step.segmenter_auroc,
-        "classifier_auroc": step.classifier_auroc,
+        "segmenter_auroc": step.bootstrap.estimate(step.segmenter_auroc),
+        "classifier_auroc": step.bootstrap.estimate(step.classifier_auroc),
     }
     if base is not None and base.patients == step.patients:
         gain, ungated = step.cascade_dice - base.cascade_dice, step.segmenter_dice - base.segmenter_dice
         estimates["gain"] = step.bootstrap.estimate(mean_of(gain))
         estimates["ungated_gain"] = step.bootstrap.estimate(mean_of(ungated))
+    if row.random_start in steps:
+        estimates["start_gain"] = compare_start(step, steps[row.random_start], has_classifier=row.starts_classifier)
     flat = {name: [value.value, value.low, value.high] for name, value in estimates.items()}
     return {**facts, **flat, "num_patients": len(step.patients), "clean_share": step.clean_share}
+
+
+def compare_start(step: Step, random: Step, *, has_classifier: bool) -> Estimate:
+    """Return what a start gains on random weights, paired by patient: slice AUROC of a classifier, else volume Dice."""
+    if has_classifier:
+        return step.bootstrap.estimate(difference_of(step.classifier_auroc, random.classifier_auroc))
+    return step.bootstrap.estimate(mean_of(step.segmenter_dice - random.segmenter_dice))
+
+
+def tabulate_starts(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of the table of what networks start from; none where no row and its random one have been run."""
+    by_name = {row["name"]: row for row in rows}
+    lines = []
+    for row in (row for row in rows if "start_gain" in row):
+        key, what = (
+            ("classifier_auroc", "AUROC") if row["starts_classifier"] else ("ungated_volume_dice", "volume Dice")
+        )
+        scores = [show(one[key]) for one in (by_name[row["random_start"]], row)]
+        lines.append(f"| {row['title']} | {what} | {' | '.join(scores)} | {show(row['start_gain'], is_signed=True)} |")
+    head = ["| start | measured by | from random weights | from this start | gain |", "|---|---|---|---|---|"]
+    return head + lines if lines else []
 
 
 def tabulate_ladder(rows: list[dict[str, Any]]) -> list[str]:

@@ -30,6 +30,8 @@ class Row:
         start: The row whose segmenter's encoder the classifier starts from; None for what params say.
         is_start_restored: Whether that encoder has learned to restore images, without labels, instead of masks.
         averaged: Rows whose segmenters are averaged with its own.
+        random_start: Name of the row with the same networks, trained as long, all from random weights; None where
+            there is none, or this is it.
     """
 
     name: str
@@ -44,6 +46,12 @@ class Row:
     start: "Row | None"
     is_start_restored: bool
     averaged: tuple["Row", ...]
+    random_start: str | None
+
+    @property
+    def starts_classifier(self) -> bool:
+        """Whether what it says of weights to start from is about the classifier."""
+        return self.start is not None or "train_classifier.initialization" in self.changes
 
     def read_params(self) -> Params:
         """Return the row's params, checked."""
@@ -97,5 +105,6 @@ def read_ladder(path: Path = LADDER_PATH) -> Ladder:
             start=rows.get(value.get("start_classifier_from")),
             is_start_restored=value.get("is_start_restored", False),
             averaged=tuple(rows[other] for other in value.get("average_with", ())),
+            random_start=value.get("random_start"),
         )
     return Ladder(values["folds"], tuple(rows.values()))
