@@ -22,7 +22,7 @@ LAYERS = (
     {"data_flags", "executor_output", "external_evaluation", "pod_options", "prediction", "results"},
     {"stored_prediction"},
     {"commands", "whole_pipeline"},
-    {"data_commands", "promotion_commands", "registry_commands"},
+    {"data_commands", "promotion_commands", "registry_commands", "results_commands"},
     {"cli"},
 )
 # Networks, scoring and losses: plain arguments in, tensors out.
