@@ -74,6 +74,7 @@ def serve_objects(folder: Path) -> Iterator[str]:
         *("server", "-s3", f"-dir={folder}", f"-s3.config={folder / 's3.json'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
         # Listeners with fixed ports, of which a second server would die, and reports to its makers.
         *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
+        "-volume.minFreeSpace=100MiB",  # not a share of the disk, below which it refuses writes
         *("-master.volumeSizeLimitMB=64", "-volume.max=50", *(f"-{name}={port}" for name, port in ports.items())),
     ]
     with (folder / "server.log").open("wb") as log:
