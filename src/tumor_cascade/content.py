@@ -7,6 +7,7 @@ the lock file. Commit, device, host, time and run ids are no part of it: the sam
 import ast
 import functools
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tumor_cascade.storage import canonical_json, hash_file, hash_path
 PACKAGE = "tumor_cascade"
 PACKAGE_DIR = Path(__file__).resolve().parent
 LOCK_NAME = "requirements.lock"
+EQUIVALENT_NAME = "equivalent_code.json"
 # Left out of the code hash and of the stages' DVC deps: command line, error texts, schema (its values are hashed) and
 # ways of keeping files. None of them can change what a stage computes.
 GLUE = (
@@ -77,8 +79,25 @@ def find_lock() -> Path:
 def hash_code(name: str) -> str:
     """Return the SHA-256 over names and bytes of the first-party files that a stage, or a dotted module, needs."""
     files = find_code(name if "." in name else f"{PACKAGE}.stages.{name}")
-    code = [(path.relative_to(PACKAGE_DIR).as_posix(), hash_file(path)) for path in files]
+    code = [(path.relative_to(PACKAGE_DIR).as_posix(), hash_source(path)) for path in files]
     return hashlib.sha256(canonical_json(code)).hexdigest()
+
+
+def hash_source(path: Path) -> str:
+    """Return the SHA-256 of a source file, or of the earlier version that it is declared to be equivalent to.
+
+    `equivalent_code.json` names versions by their hashes, so a declaration ends with the file's next edit. Each says
+    why results of the earlier version stand, and which test proves it.
+    """
+    made_from = {(one["file"], one["sha256"]): str(one["earlier_sha256"]) for one in read_equivalents()}
+    digest = hash_file(path)
+    return made_from.get((path.relative_to(PACKAGE_DIR).as_posix(), digest), digest)
+
+
+@functools.cache
+def read_equivalents() -> tuple[dict[str, str], ...]:
+    """Return the declarations: `file` (in the package), `sha256`, `earlier_sha256`, `why`, `proof` (a test)."""
+    return tuple(json.loads((PACKAGE_DIR / EQUIVALENT_NAME).read_text(encoding="utf-8")))
 
 
 def hash_making(stage: str) -> str:

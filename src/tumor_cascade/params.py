@@ -27,7 +27,7 @@ STAGES = (
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Normalization = Literal["unit_range", "slice_zscore", "volume_percentile"]
+Normalization = Literal["unit_range", "slice_zscore", "volume_percentile", "volume_landmarks"]
 
 
 class Section(BaseModel):

@@ -1,5 +1,6 @@
 """What a network sees of a volume: size, normalisation, neighbouring slices. The same code in training and serving."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn import functional
 FLAIR = 1  # channel of the sequence that the masks were drawn on
 FOREGROUND_LEVEL = 10  # grey level above which a pixel counts as head
 MIN_FOREGROUND_PIXELS = 100
+MEDIAN_LEVEL, MEDIAN_LIMITS = 0.3, (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,9 @@ class Preprocessing:
 
     Attributes:
         input_size_px: Height and width that a network sees.
-        normalization: `unit_range` (divide by 255), `slice_zscore` (per slice over all channels) or
-            `volume_percentile` (per volume and channel, 1st and 99th percentile of the foreground to 0 and 1).
+        normalization: `unit_range` (divide by 255), `slice_zscore` (per slice over all channels),
+            `volume_percentile` (per volume and channel, 1st and 99th percentile of the foreground to 0 and 1) or
+            `volume_landmarks` (the same, and the median of the foreground to 0.3, linear in between).
         has_neighbor_slices: Whether FLAIR of slices z-1 and z+1 follow as two more channels.
     """
 
@@ -64,30 +67,47 @@ def normalize_volume(images: Tensor, normalization: str) -> Tensor:
         mean = values.mean(dim=(1, 2, 3), keepdim=True)
         std = values.std(dim=(1, 2, 3), keepdim=True, unbiased=False)
         return torch.where(std < 1, 0.0, (values - mean) / std.clamp_min(1))
-    if normalization == "volume_percentile":
-        low, high = measure_range(images)
-        span = (high - low)[None, :, None, None]
-        scaled = (values - low[None, :, None, None]) / span.clamp_min(1)
-        return torch.where(span < 1, 0.0, scaled.clamp(0, 1))
+    if normalization in ("volume_percentile", "volume_landmarks"):
+        low, median, high = (value[None, :, None, None] for value in measure_quantiles(images, (0.01, 0.5, 0.99)))
+        span = high - low
+        scaled = torch.where(span < 1, 0.0, ((values - low) / span.clamp_min(1)).clamp(0, 1))
+        if normalization == "volume_percentile":
+            return scaled
+        return move_median(scaled, (median - low) / span.clamp_min(1))
     raise ValueError(f"unknown normalization {normalization!r}")
 
 
-def measure_range(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the 1st and 99th percentile of the foreground per channel of a uint8 volume, two float32 `(3,)`.
+def measure_quantiles(images: Tensor, shares: Sequence[float]) -> list[Tensor]:
+    """Return quantiles of the foreground per channel of a uint8 volume, a float32 `(3,)` for each share.
 
-    The foreground are pixels above 10 grey levels in that channel, over all slices; both are 0 where there are fewer
+    The foreground are pixels above 10 grey levels in that channel, over all slices; all are 0 where there are fewer
     than 100 of them. Taken from a 256-bin histogram, so exact for uint8 and cheap.
     """
-    lows, highs = [], []
-    for channel in images.unbind(dim=1):
+    levels = torch.zeros(len(shares), images.shape[1])
+    for number, channel in enumerate(images.unbind(dim=1)):
         counts = torch.bincount(channel.flatten().int(), minlength=256).double()
         counts[: FOREGROUND_LEVEL + 1] = 0
-        total = counts.sum()
-        shares = counts.cumsum(0) / total.clamp_min(1)
-        is_enough = bool(total >= MIN_FOREGROUND_PIXELS)
-        lows.append(int((shares >= 0.01).int().argmax()) if is_enough else 0)
-        highs.append(int((shares >= 0.99).int().argmax()) if is_enough else 0)
-    return torch.tensor(lows, dtype=torch.float32), torch.tensor(highs, dtype=torch.float32)
+        if counts.sum() >= MIN_FOREGROUND_PIXELS:
+            below = counts.cumsum(0) / counts.sum()
+            levels[:, number] = torch.tensor([float((below >= share).int().argmax()) for share in shares])
+    return list(levels)
+
+
+def move_median(values: Tensor, median: Tensor) -> Tensor:
+    """Return values in 0 to 1 with their median at 0.3: linear below and above it.
+
+    Scanners differ in how bright tissue is between its darkest and its brightest parts. The landmarks are those of
+    Nyul and Udupa, "On standardizing the MR image intensity scale", Magnetic Resonance in Medicine 42 (1999), here
+    three: without a training set, and with room for a bright tumor above the median.
+
+    Args:
+        values: float `(Z, C, H, W)`.
+        median: Where the median of each channel is now, broadcastable; taken as 0.05 to 0.95 at most.
+    """
+    median = median.clamp(*MEDIAN_LIMITS)
+    below = values * (MEDIAN_LEVEL / median)
+    above = MEDIAN_LEVEL + (values - median) * ((1 - MEDIAN_LEVEL) / (1 - median))
+    return torch.where(values < median, below, above)
 
 
 def resize_images(images: Tensor, size_px: int) -> Tensor:
