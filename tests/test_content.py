@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tumor_cascade import content
 from tumor_cascade.content import (
     GLUE,
     PACKAGE_DIR,
@@ -15,6 +16,8 @@ from tumor_cascade.content import (
     find_lock,
     find_module,
     hash_code,
+    hash_source,
+    read_equivalents,
 )
 from tumor_cascade.params import STAGES
 from tumor_cascade.storage import canonical_json, hash_file, hash_path
@@ -59,6 +62,29 @@ def test_find_code__holds_the_template_of_a_module() -> None:
 def test_hash_code__of_a_stage_or_of_a_module() -> None:
     assert hash_code("split_data") == hash_code("tumor_cascade.stages.split_data")
     assert hash_code("tumor_cascade.data.canary") != hash_code("split_data")
+
+
+@pytest.mark.parametrize("declared", read_equivalents(), ids=lambda one: one["file"])
+def test_equivalents__are_of_todays_files_and_name_a_test(declared: dict[str, str]) -> None:
+    assert set(declared) == {"file", "sha256", "earlier_sha256", "why", "proof"}
+    assert hash_file(PACKAGE_DIR / declared["file"]) == declared["sha256"], "edited since: declare anew, or delete this"
+    assert hash_source(PACKAGE_DIR / declared["file"]) == declared["earlier_sha256"] != declared["sha256"]
+    path, _, test = declared["proof"].partition("::")
+    assert f"def {test}(" in (Path(__file__).parents[1] / path).read_text(encoding="utf-8")
+
+
+def test_hash_source__only_the_declared_bytes_are_equivalent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(content, "PACKAGE_DIR", tmp_path)
+    source = tmp_path / "module.py"
+    source.write_text("x = 1 + 1\n")
+    earlier = "e" * 64
+    declared = {"file": "module.py", "sha256": hash_file(source), "earlier_sha256": earlier}
+    monkeypatch.setattr(content, "read_equivalents", lambda: (declared,))
+    assert hash_source(source) == earlier
+    (tmp_path / "other.py").write_bytes(source.read_bytes())
+    assert hash_source(tmp_path / "other.py") == declared["sha256"]
+    source.write_text("x = 3\n")
+    assert hash_source(source) == hash_file(source) != earlier
 
 
 def test_find_code__assembly_does_not_depend_on_training() -> None:

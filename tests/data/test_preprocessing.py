@@ -1,11 +1,12 @@
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 
 from tumor_cascade.data.preprocessing import (
     Preprocessing,
-    measure_range,
+    measure_quantiles,
     normalize_volume,
     preprocess_volume,
     resize_images,
@@ -28,24 +29,23 @@ def make_ladder() -> torch.Tensor:
     return volume
 
 
-def test_measure_range__percentiles_of_the_foreground() -> None:
-    low, high = measure_range(make_ladder())
-    # Of 100 foreground pixels the first reaches 1 % (50), the 99th reaches 99 % (148). Black counts nowhere.
-    assert low.tolist() == [0, 50, 200]
-    assert high.tolist() == [0, 148, 200]
+def test_measure_quantiles__of_the_foreground() -> None:
+    low, median, high = measure_quantiles(make_ladder(), (0.01, 0.5, 0.99))
+    # Of 100 foreground pixels the first reaches 1 % (50), the 50th half (99), the 99th 99 % (148). Black does not count.
+    assert (low.tolist(), median.tolist(), high.tolist()) == ([0, 50, 200], [0, 99, 200], [0, 148, 200])
 
 
-def test_measure_range__ten_grey_levels_are_background() -> None:
+def test_measure_quantiles__ten_grey_levels_are_background() -> None:
     volume = make_constant(10)
-    assert measure_range(volume)[1].tolist() == [0, 0, 0]
-    assert measure_range(volume + 1)[1].tolist() == [11, 11, 11]
+    assert measure_quantiles(volume, [0.99])[0].tolist() == [0, 0, 0]
+    assert measure_quantiles(volume + 1, [0.99])[0].tolist() == [11, 11, 11]
 
 
 @pytest.mark.parametrize(("num_pixels", "expected"), [(99, 0), (100, 90)])
-def test_measure_range__needs_a_hundred_pixels(num_pixels: int, expected: int) -> None:
+def test_measure_quantiles__needs_a_hundred_pixels(num_pixels: int, expected: int) -> None:
     volume = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     volume[0, 1].view(-1)[:num_pixels] = 90
-    low, high = measure_range(volume)
+    low, high = measure_quantiles(volume, (0.01, 0.99))
     assert low[1] == high[1] == expected
 
 
@@ -61,7 +61,56 @@ def test_normalize_volume__percentiles_are_of_the_volume_not_the_slice() -> None
     assert normalized[0].unique().tolist() == [0] and normalized[1].unique().tolist() == [1]
 
 
-@pytest.mark.parametrize("normalization", ["unit_range", "slice_zscore", "volume_percentile"])
+def make_volume(seed: int, brightness: float) -> torch.Tensor:
+    """Return a volume of noise whose median moves with a power of its brightness."""
+    noise = np.random.default_rng(seed).random((3, 3, 24, 24)) ** brightness
+    return torch.from_numpy((noise * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("brightness", [0.3, 1.0, 3.0])
+def test_normalize_volume__landmarks_as_numpy_interpolates(brightness: float) -> None:
+    volume = make_volume(1, brightness)
+    normalized = normalize_volume(volume, "volume_landmarks").numpy()
+    for channel in range(3):
+        levels = volume[:, channel].numpy().astype(float)
+        # The smallest level that the share reaches, as of a histogram.
+        marks = np.quantile(levels[levels > 10], (0.01, 0.5, 0.99), method="inverted_cdf")
+        np.testing.assert_allclose(normalized[:, channel], np.interp(levels, marks, (0, 0.3, 1)), atol=1e-6)
+
+
+def test_normalize_volume__landmarks_of_a_lopsided_volume_stay_finite_and_in_order() -> None:
+    volume = torch.full((1, 3, 20, 20), 200, dtype=torch.uint8)  # the median is the 99th percentile, too
+    volume[..., 0] = torch.arange(11, 31, dtype=torch.uint8)
+    values = normalize_volume(volume, "volume_landmarks")
+    assert torch.isfinite(values).all()
+    assert ((values >= 0) & (values <= 1)).all()
+    by_level = values[0, 0].flatten()[volume[0, 0].flatten().argsort(stable=True)]
+    assert (by_level.diff() >= 0).all()
+
+
+def normalize_by_percentiles_earlier(images: torch.Tensor) -> torch.Tensor:
+    """Return `volume_percentile` as the version before `volume_landmarks` computed it."""
+    lows, highs = [], []
+    for channel in images.unbind(dim=1):
+        counts = torch.bincount(channel.flatten().int(), minlength=256).double()
+        counts[:11] = 0
+        total = counts.sum()
+        shares = counts.cumsum(0) / total.clamp_min(1)
+        lows.append(int((shares >= 0.01).int().argmax()) if total >= 100 else 0)
+        highs.append(int((shares >= 0.99).int().argmax()) if total >= 100 else 0)
+    low, high = torch.tensor(lows, dtype=torch.float32), torch.tensor(highs, dtype=torch.float32)
+    span = (high - low)[None, :, None, None]
+    scaled = (images.float() - low[None, :, None, None]) / span.clamp_min(1)
+    return torch.where(span < 1, 0.0, scaled.clamp(0, 1))
+
+
+@pytest.mark.parametrize("brightness", [0.3, 1.0, 8.0])
+def test_normalize_volume__percentiles_give_the_same_bits_as_before_landmarks(brightness: float) -> None:
+    for volume in (make_volume(2, brightness), make_ladder(), make_constant(0), make_constant(128)):
+        assert torch.equal(normalize_volume(volume, "volume_percentile"), normalize_by_percentiles_earlier(volume))
+
+
+@pytest.mark.parametrize("normalization", ["unit_range", "slice_zscore", "volume_percentile", "volume_landmarks"])
 @pytest.mark.parametrize("level", [0, 5, 128, 255])
 def test_normalize_volume__constant_volumes_are_finite(normalization: str, level: int) -> None:
     normalized = normalize_volume(make_constant(level), normalization)
