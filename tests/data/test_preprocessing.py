@@ -31,7 +31,7 @@ def make_ladder() -> torch.Tensor:
 
 def test_measure_quantiles__of_the_foreground() -> None:
     low, median, high = measure_quantiles(make_ladder(), (0.01, 0.5, 0.99))
-    # Of 100 foreground pixels the first reaches 1 % (50), the 50th half (99), the 99th 99 % (148). Black does not count.
+    # Of 100 foreground pixels the first reaches 1 % (50), the 50th half (99), the 99th 99 % (148). Black is out.
     assert (low.tolist(), median.tolist(), high.tolist()) == ([0, 50, 200], [0, 99, 200], [0, 148, 200])
 
 

@@ -35,7 +35,7 @@ BUCKETS = (MLFLOW_BUCKET, LEDGER_BUCKET, PIPELINES_BUCKET)
 STOP_SIGNALS = {"mlflow": signal.SIGTERM, "s3": signal.SIGTERM, "postgres": signal.SIGINT}  # in this order
 ENVIRONMENT_NAME = "environment"
 WEED_GRPC_OFFSET = 10_000  # of its admin part, which looks nowhere else
-MIN_FREE_MIB = 512  # below which the S3 server refuses writes; its own default is 1 % of the disk
+MIN_FREE_SHARE = 0.01  # of the disk, below which the S3 server refuses writes
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ class Services:
             f"{name:9}{f'{url}  pid {running[name]}' if name in running else 'down'}" for name, url in urls.items()
         ]
         environment = self.folder / ENVIRONMENT_NAME
-        free_mib = shutil.disk_usage(self.folder).free // 2**20 if running else MIN_FREE_MIB
-        if free_mib < MIN_FREE_MIB:
-            lines += [f"DISK FULL: {free_mib} MiB free; below {MIN_FREE_MIB} the S3 server refuses writes: make room."]
         if running:
             lines += ["", f"export MLFLOW_TRACKING_URI={self.tracking_uri}"]
             lines += [f". {environment}   # the same, and the S3 server with its keys"]
+            disk = shutil.disk_usage(self.folder)
+            if disk.free < MIN_FREE_SHARE * disk.total:
+                lines += ["", f"DISK FULL: {disk.free / disk.total:.1%} free; below 1 % the S3 server refuses writes."]
         return lines
 
     def read_variables(self) -> dict[str, str]:
@@ -174,12 +174,7 @@ class Services:
         names = [f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
         ports = {name: self.s3_port + number for number, name in enumerate([*names, "admin.port"])}
         off = ("webdav=false", "admin.ui=false", "s3.port.iceberg=0", "s3.port.lance=0", "master.telemetry=false")
-        options = (
-            f"dir={data}",
-            f"s3.config={self.folder / 's3.json'}",
-            f"bucket={','.join(BUCKETS)}",
-            f"volume.minFreeSpace={MIN_FREE_MIB}MiB",
-        )
+        options = (f"dir={data}", f"s3.config={self.folder / 's3.json'}", f"bucket={','.join(BUCKETS)}")
         command = [find_weed(), "-logtostderr=true", "mini", f"-ip={self.host}", f"-ip.bind={self.host}"]
         command += [f"-{option}" for option in (*off, *options, *(f"{name}={port}" for name, port in ports.items()))]
         used = [*ports.values(), ports["admin.port"] + WEED_GRPC_OFFSET]
