@@ -103,6 +103,19 @@ def leakage(slices: Path, manifest: Path, out: Path, params_path: Path) -> None:
     click.echo(f"Written: {publish_leakage(slices, manifest, params_path, out)}")
 
 
+@results.command(epilog=format_examples("results redraw"))
+@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
+def redraw(out: Path) -> None:
+    """Draw pages of runs, gate and study again, naming what is other than today's presets.
+
+    For runs whose artifacts are elsewhere, after a preset has moved on. Nothing that was measured changes.
+    """
+    from tumor_cascade.results.redraw import redraw_pages
+
+    for page in redraw_pages(out):
+        click.echo(f"Drawn: {page}")
+
+
 @results.command(epilog=format_examples("results check"))
 @click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
 def check(out: Path) -> None:

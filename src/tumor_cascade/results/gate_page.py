@@ -76,18 +76,21 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
         "segmenter_ms": costs.segmenter_ms,
         "variants": list_variants(variants),
     }
+    figure = plot_gates(trace_gates(slices, smoothing), variants)
+    return write_page(out_dir, facts, render_gate(facts), {"gates": render_png(figure)})
+
+
+def render_gate(facts: dict[str, Any]) -> str:
+    """Return the page as Markdown."""
     rows = facts["variants"]
-    shipped = next(row for row in rows if row["variant"] == "cascade")
-    page = render_markdown(
+    return render_markdown(
         TEMPLATE,
         **facts,
-        recipe=describe_preset(preset, facts["overrides"]),
+        recipe=describe_preset(facts["preset"], facts["overrides"]),
         winner=find_winner(rows),
-        shipped=shipped,
-        credit=CREDITS[params.ingest_data.source],
+        shipped=next(row for row in rows if row["variant"] == "cascade"),
+        credit=CREDITS[facts["source"]],
     )
-    figure = plot_gates(trace_gates(slices, smoothing), variants)
-    return write_page(out_dir, facts, page, {"gates": render_png(figure)})
 
 
 def time_gates(artifacts: Path) -> Costs:

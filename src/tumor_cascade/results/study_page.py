@@ -59,8 +59,7 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     first, dealing = artifacts[0], read_split_facts(artifacts[0] / "split_data" / "splits")
     if dealing["protocol"] != "slice_level":
         raise DataError(f"{first}: its split is {dealing['protocol']}; name a run under slice_level first.")
-    is_studys = preset in OF_STUDY
-    name = "leaky-study" if is_studys else f"leaky-{preset}"
+    name = "leaky-study" if preset in OF_STUDY else f"leaky-{preset}"
     making = describe_making(name, f"tumor-cascade results study {preset}", MODULES)
     contents = read_all_contents(first)
     params = parse_params(read_yaml(params_path), str(params_path))
@@ -80,16 +79,20 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
         ),
         "matrices": find_matrices().round(6).to_dict(orient="records"),
     }
-    recipe = describe_preset(preset, facts["overrides"])
-    page = render_markdown(
+    return write_page(out_dir, facts, render_study(facts), {"scores": render_png(plot_scores(runs))})
+
+
+def render_study(facts: dict[str, Any]) -> str:
+    """Return the page as Markdown."""
+    preset, runs = facts["preset"], facts["runs"]
+    return render_markdown(
         TEMPLATE,
         **facts,
         **describe_print(),
-        recipe=recipe,
-        is_studys=is_studys,
+        recipe=describe_preset(preset, facts["overrides"]),
+        is_studys=preset in OF_STUDY,
         show=lambda *value: format_range(runs, *value),
     )
-    return write_page(out_dir, facts, page, {"scores": render_png(plot_scores(runs))})
 
 
 def read_run(artifacts: Path) -> dict[str, Any]:
