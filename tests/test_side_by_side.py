@@ -48,7 +48,11 @@ def test_run_steps__interrupted_stops_all(tmp_path: Path) -> None:
     pids = [tmp_path / name for name in "ab"]
     sleep = "import os, pathlib, time; pathlib.Path('{0}').write_text(str(os.getpid())); time.sleep(600)"
     commands = {path.name: python(sleep.format(path)) for path in pids}
-    code = f"from tumor_cascade.side_by_side import Step, run_steps; run_steps({{'all': Step({commands!r})}}, 2)"
+    # Where the tests themselves run in the background, a shell has them ignore Ctrl-C.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from tumor_cascade.side_by_side import Step, run_steps; run_steps({{'all': Step({commands!r})}}, 2)"
+    )
     with subprocess.Popen(python(code)) as running:
         while not all(path.exists() and path.read_text() for path in pids):
             assert running.poll() is None
