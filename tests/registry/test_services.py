@@ -1,5 +1,7 @@
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -9,7 +11,7 @@ from tumor_cascade.errors import ParamsError
 from tumor_cascade.registry import postgres
 from tumor_cascade.registry.daemons import ServiceError
 from tumor_cascade.registry.postgres import check_account, find_postgres
-from tumor_cascade.registry.services import Services, read_keys
+from tumor_cascade.registry.services import Services, read_keys, warn_of_full_disk
 
 
 def test_services__ports_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +60,14 @@ def test_check_account__folder_is_closed_to_it(tmp_path: Path) -> None:
         check_account("root", tmp_path / "." if os.name else tmp_path)
     with pytest.raises(ServiceError, match="the account nobody-at-all does not exist; make it: useradd"):
         check_account("nobody-at-all", tmp_path)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(9, "DISK FULL: 0.9% of "), (10, "")])
+def test_warn_of_full_disk__below_one_percent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, expected: str
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=1000, used=0, free=free))
+    assert "".join(warn_of_full_disk(tmp_path))[: len("DISK FULL: 0.9% of ")] == expected
 
 
 def test_status__nothing_runs(tmp_path: Path) -> None:

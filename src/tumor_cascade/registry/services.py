@@ -125,9 +125,7 @@ class Services:
         if running:
             lines += ["", f"export MLFLOW_TRACKING_URI={self.tracking_uri}"]
             lines += [f". {environment}   # the same, and the S3 server with its keys"]
-            disk = shutil.disk_usage(self.folder)
-            if disk.free < MIN_FREE_SHARE * disk.total:
-                lines += ["", f"DISK FULL: {disk.free / disk.total:.1%} free; below 1 % the S3 server refuses writes."]
+            lines += warn_of_full_disk(self.folder)
         return lines
 
     def read_variables(self) -> dict[str, str]:
@@ -220,6 +218,18 @@ def read_keys(path: Path) -> dict[str, str]:
         write_secret(path, json.dumps({name: secrets.token_hex(20) for name in names}))
     keys: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return keys
+
+
+def warn_of_full_disk(folder: Path) -> list[str]:
+    """Return lines for people where the S3 server refuses writes for want of space; none where there is enough."""
+    disk = shutil.disk_usage(folder)
+    share = disk.free / disk.total
+    if share >= MIN_FREE_SHARE:
+        return []
+    return [
+        "",
+        f"DISK FULL: {share:.1%} of {folder}'s disk free; below {MIN_FREE_SHARE:.0%} the S3 server refuses writes.",
+    ]
 
 
 def answers(url: str) -> bool:
