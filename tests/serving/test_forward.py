@@ -54,7 +54,7 @@ def volumes() -> list[np.ndarray]:
 
 @pytest.mark.parametrize(
     ("normalization", "has_neighbor_slices", "num"),
-    [("volume_percentile", True, 2), ("slice_zscore", False, 1)],
+    [("volume_percentile", True, 2), ("slice_zscore", False, 1), ("volume_landmarks", False, 1)],
 )
 def test_predict_volumes__says_what_the_cascade_says_of_each_volume_alone(
     volumes: list[np.ndarray], normalization: str, has_neighbor_slices: bool, num: int
