@@ -87,9 +87,13 @@ def _write_stage(
 
 def read_content_id(artifacts: Path, stage: str) -> str:
     """Return the content_id of a stage's output."""
-    folder = artifacts / stage / ("fold-0" if stage.startswith("train_") else "")
-    content = json.loads((folder / CONTENT_NOUNS[stage] / CONTENT_NAME).read_text())
-    return str(content["content_id"])
+    return str(json.loads(find_content(artifacts, stage).read_text())["content_id"])
+
+
+def find_content(artifacts: Path, stage: str, fold: int = 0) -> Path:
+    """Return where a stage's output says what it is made of."""
+    folder = artifacts / stage / (f"fold-{fold}" if stage.startswith("train_") else "")
+    return folder / CONTENT_NOUNS[stage] / CONTENT_NAME
 
 
 def write_progress(checkpoints: Path, stage: str, content_id: str, num_epochs: int) -> Path:

@@ -58,7 +58,8 @@ def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: P
 def study(preset: str, artifacts: tuple[Path, ...], out: Path, params_path: Path) -> None:
     """Write docs/results/leaky-study: the study's metrics on runs of its protocol, beside what it prints.
 
-    Of another recipe's PRESET, with --set split_data.protocol=slice_level, the page is docs/results/leaky-PRESET.
+    Of another recipe's PRESET, configured with --set split_data.protocol=slice_level and --set
+    evaluate_cascade.partition=test, the page is docs/results/leaky-PRESET.
 
     The first artifacts folder is of a run of PRESET, under slice_level. More of them are averaged by protocol: other
     seeds, and runs by patient to stand beside.
@@ -108,12 +109,16 @@ def leakage(slices: Path, manifest: Path, out: Path, params_path: Path) -> None:
 def redraw(out: Path) -> None:
     """Draw pages of runs, gate and study again, naming what is other than today's presets.
 
-    For runs whose artifacts are elsewhere, after a preset has moved on. Nothing that was measured changes.
+    For runs whose artifacts are elsewhere, after a preset has moved on. Nothing that was measured changes. The table of
+    README.md is drawn too, if --out is the default.
     """
+    from tumor_cascade.results.catalog import redraw_table
     from tumor_cascade.results.redraw import redraw_pages
 
     for page in redraw_pages(out):
         click.echo(f"Drawn: {page}")
+    if out == Path(RESULTS):
+        redraw_table(Path("README.md"), out)
 
 
 @results.command(epilog=format_examples("results check"))

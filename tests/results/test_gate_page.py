@@ -103,8 +103,15 @@ def test_results_gate__refuses_params_that_the_run_was_not_made_with(run: Path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_results_gate__leaky_run(run: Path, tmp_path: Path) -> None:
+    configure("smoke", tmp_path / "params.yaml", [*OVERRIDES, "split_data.protocol=slice_level"])
+    with pytest.raises(DataError, match=r"split_data\.protocol is slice_level: its networks have learned from other"):
+        publish_gate("smoke", run / "artifacts", tmp_path / "params.yaml", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_results_gate__unfinished_run(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no output of train_classifier; run `dvc repro` first"):
+    with pytest.raises(DataError, match="classifier is missing, an output of train_classifier; run `dvc repro` first"):
         publish_gate("smoke", tmp_path, run / "params.yaml", tmp_path / "out")
 
 

@@ -8,12 +8,15 @@ from click.testing import CliRunner
 
 from tumor_cascade.cli import main
 from tumor_cascade.configuration import build_preset
+from tumor_cascade.content import find_lock
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.params import parse_params
+from tumor_cascade.results.catalog import find_stale_results
 from tumor_cascade.results.ladder import Workplace, climb, is_trained, plan_start, plan_training, read_slices
 from tumor_cascade.results.ladder_page import (
     compare_start,
     describe_row,
+    hash_recipes,
     measure_step,
     measure_steps,
     plot_ladder,
@@ -241,10 +244,12 @@ def test_page__marks_what_has_not_been_run_and_pairs_the_rest(tiny: Ladder, clim
     rows = [describe_row(row, steps) for row in tiny.rows]
     table = tabulate_ladder(rows)
     assert len(table) == 10 and "| Branch (on `first`) | not run |" in table[5]
+    slices = read_slices(climbed, tiny.rows[0])
+    assert slices is not None and table[2].startswith(f"| First | 6, {len(slices)} | ")
     assert "gain" not in rows[0] and len(rows[1]["gain"]) == 3
     difference = (steps["all_slices"].segmenter_dice - steps["first"].segmenter_dice).mean()
     assert rows[1]["ungated_gain"][0] == pytest.approx(difference)
-    assert plot_ladder(rows).axes
+    assert plot_ladder([row for row in rows if row["is_run"]]).axes
     json.dumps(rows)
     [_, _, start] = tabulate_starts(rows)
     assert start.startswith("| All slices | volume Dice | ") and f" {difference:+.3f} " in start
@@ -266,6 +271,20 @@ def test_collect_scores__of_another_machine_count_while_their_content_is_the_sam
     facts["rows"][0]["making"]["content_id"] = "0" * 64  # as after a change of code, data or params
     write_page(tmp_path, facts, "", {}, {name: one.slices for name, one in scores.items()})
     assert list(collect_scores(elsewhere, tiny.rows, tmp_path / "page")) == list(scores)[1:]
+
+
+def test_find_stale_results__a_row_of_the_ladder_that_has_moved_on(tmp_path: Path) -> None:
+    recipes = hash_recipes(read_ladder())
+    assert recipes["slice_head"] != recipes["landmarks"] and recipes["encoder_ensemble"] != recipes["slice_head"]
+    facts = {"name": "ladder", "code": {}, "lock": hash_file(find_lock()), "rows": [], "recipes": recipes}
+    write_page(tmp_path, facts, "", {})
+    assert find_stale_results(tmp_path) == []
+    write_page(tmp_path, {**facts, "recipes": {**recipes, "slice_head": "0"}}, "", {})
+    assert [line.partition(": ")[2] for line in find_stale_results(tmp_path)] == ["other params of row slice_head"]
+
+
+def test_describe_row__the_study_is_leaky() -> None:
+    assert [describe_row(row, {})["is_leaky"] for row in read_ladder().rows[:2]] == [True, False]
 
 
 def make_slices(**columns: list[float]) -> pd.DataFrame:

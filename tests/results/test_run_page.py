@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from outputs import find_content
 from tumor_cascade.cli import main
 from tumor_cascade.configuration import build_preset, configure
 from tumor_cascade.content import find_lock, hash_code
@@ -18,7 +19,7 @@ from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES
 from tumor_cascade.registry.executions import Execution
 from tumor_cascade.results.catalog import README_MARKS, find_stale_results, redraw_table
-from tumor_cascade.results.run_page import CONTENT_FILES, FIGURES, publish_results
+from tumor_cascade.results.run_page import FIGURES, publish_results
 from tumor_cascade.storage import hash_file, write_json
 
 METRICS = {
@@ -44,7 +45,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
         section = build_preset("smoke")[stage]
         content["params"] = {stage: section, "fold": 0} if "cascade" in stage or "train" in stage else section
         facts = {"protocol": "patient_level", "is_leaky": False, "scope": "the locked test set"}
-        write_json(artifacts / CONTENT_FILES[stage].replace("*", "0"), {**content, **facts})
+        write_json(find_content(artifacts, stage), {**content, **facts})
     for role in ("classifier", "segmenter"):
         report = artifacts / f"train_{role}" / "fold-0" / "report"
         report.mkdir()
@@ -118,18 +119,30 @@ def test_publish_results__says_when_the_locked_test_set_was_opened(run: dict[str
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     opening = f"The locked test set was opened for this page on {today}."
     assert opening in publish_results("smoke", "smoke", **run).read_text()
-    path = run["artifacts"] / CONTENT_FILES["evaluate_cascade"]
+    path = find_content(run["artifacts"], "evaluate_cascade")
     write_json(path, {**json.loads(path.read_text()), "is_leaky": True, "content_id": "beef" * 16})
     page = publish_results("smoke", "smoke", **run).read_text()
     assert opening not in page
     assert "Leaky: slices of one patient on both sides" in page
+    assert "Volume Dice is here of a patient's scored slices, 15.0 on average, not of a volume" in page  # 60 of 4
+    assert "| 4 patients, test | - | 0.700 |" in redraw(run)
+
+
+def test_publish_results__folds_that_an_earlier_run_has_left(run: dict[str, Any]) -> None:
+    kept = find_content(run["artifacts"], "train_segmenter")
+    stale = {**json.loads(kept.read_text()), "code": "0", "params": {"train_segmenter": {"seed": 9}, "fold": 1}}
+    write_json(find_content(run["artifacts"], "train_segmenter", fold=1), stale)
+    publish_results("smoke", "smoke", **run)
+    kept.unlink()
+    with pytest.raises(DataError, match="fold-0/segmenter is missing, an output of train_segmenter"):
+        publish_results("smoke", "smoke", **run)
 
 
 def remake(run: dict[str, Any], *overrides: str) -> None:
     """Make params and artifacts those of other values."""
     configure("smoke", run["params_path"], overrides)
     for stage, section in build_preset("smoke", overrides).items():
-        path = run["artifacts"] / CONTENT_FILES[stage].replace("*", "0")
+        path = find_content(run["artifacts"], stage)
         write_json(path, {**json.loads(path.read_text()), "params": section})
 
 
@@ -177,9 +190,18 @@ def test_find_stale_results__names_what_differs(run: dict[str, Any], change: Any
     assert line.split(": ")[1] == reason.rstrip("$")
 
 
+def test_find_stale_results__an_override_that_is_no_parameter_any_more(run: dict[str, Any]) -> None:
+    path = publish_results("smoke", "smoke", **run).parent / "results.json"
+    facts = json.loads(path.read_text())
+    facts["params"]["split_data"]["num_moons"] = 2
+    write_json(path, {**facts, "overrides": ["split_data.num_moons=2"]})
+    [line] = find_stale_results(run["out_dir"])
+    assert "params of split_data" in line
+
+
 def test_publish_results__unfinished_run(run: dict[str, Any]) -> None:
-    (run["artifacts"] / CONTENT_FILES["assemble_cascade"]).unlink()
-    with pytest.raises(DataError, match="no output of assemble_cascade; run `dvc repro`"):
+    find_content(run["artifacts"], "assemble_cascade").unlink()
+    with pytest.raises(DataError, match="cascade is missing, an output of assemble_cascade; run `dvc repro`"):
         publish_results("smoke", "smoke", **run)
     assert not run["out_dir"].exists()
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from outputs import find_content
 from phantoms import ingest_phantom, make_split_params
 from tumor_cascade.cli import main
 from tumor_cascade.configuration import build_preset, configure
@@ -18,13 +19,12 @@ from tumor_cascade.data.split import read_splits
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES
 from tumor_cascade.results.catalog import find_stale_results
-from tumor_cascade.results.run_page import CONTENT_FILES
 from tumor_cascade.results.study_page import format_range, measure_adjacency, publish_study
 from tumor_cascade.stages.split_data import split_data
 from tumor_cascade.storage import hash_file, write_json
 
 
-def finish_run(folder: Path, protocol: str, num_lost_px: int) -> Path:
+def finish_run(folder: Path, protocol: str, num_lost_px: int, partition: str = "test") -> Path:
     """Return the artifacts of a run whose masks lack so many pixels of every tumor slice, as far as the page reads."""
     artifacts = folder / "artifacts"
     cohort = ingest_phantom(artifacts / "ingest_data", 6)
@@ -35,11 +35,12 @@ def finish_run(folder: Path, protocol: str, num_lost_px: int) -> Path:
         out_splits=artifacts / "split_data" / "splits",
         out_metrics=artifacts / "split_data" / "metrics.json",
     )
-    params = build_preset("smoke", [f"split_data.protocol={protocol}"])
+    overrides = [f"split_data.protocol={protocol}", f"evaluate_cascade.partition={partition}"]
+    params = build_preset("smoke", overrides)
     for stage in STAGES:
         content = {"content_id": "c0ffee" * 10, "code": hash_code(stage), "lock": hash_file(find_lock())}
-        content["params"] = params[stage]
-        write_json(artifacts / CONTENT_FILES[stage].replace("*", "0"), content)
+        content["params"] = {stage: params[stage]} if stage == "evaluate_cascade" else params[stage]
+        write_json(find_content(artifacts, stage), content)
     rows = read_manifest(cohort.manifest)
     rows = rows[(read_splits(artifacts / "split_data" / "splits")["partition"] == "test").to_numpy()]
     px = np.maximum(rows["tumor_area_px"] - num_lost_px, 0)
@@ -52,7 +53,7 @@ def finish_run(folder: Path, protocol: str, num_lost_px: int) -> Path:
         **counts,
     )
     table.to_csv(artifacts / "evaluate_cascade" / "report" / "per_slice.csv", index=False)
-    configure("smoke", folder / "params.yaml", [f"split_data.protocol={protocol}"])
+    configure("smoke", folder / "params.yaml", overrides)
     return artifacts
 
 
@@ -81,6 +82,8 @@ def test_results_study__both_protocols(leaky: Path, honest: Path, tmp_path: Path
     [line] = [line for line in page.splitlines() if line.startswith("| S3 pooled Dice")]
     assert line.startswith("| S3 pooled Dice, tumor slices | 0.98 | 1.000 | 0.")
     assert "| S1 slice accuracy, all test slices | - | 1.000 | 1.000 |" in page
+    assert "the share that the cascade finds" in page and "The cascade's classification report on" in page
+    assert "see below" not in page and "lets 99.5 % of the tumor slices of validation patients pass" in page
     assert "Table I" not in page and "[the study's own page](../leaky-study/README.md)" in page
     assert "| predict nothing | by slice (leaky) |" in page
     assert (tmp_path / "leaky-smoke" / "scores.png").read_bytes().startswith(b"\x89PNG")
@@ -95,6 +98,7 @@ def test_publish_study__the_studys_own_recipe_beside_its_table(leaky: Path, tmp_
     page = path.read_text()
     assert page.startswith("# The study's protocol, and what its numbers mean\n\n> **Image-level")
     assert "| 357 | 4 | 10 | 205 | 0.953 |" in page
+    assert "the share that the gate finds" in page and "see below" in page
 
 
 def test_publish_study__names_what_is_other_than_the_preset(leaky: Path, tmp_path: Path) -> None:
@@ -109,8 +113,15 @@ def test_publish_study__a_run_by_patient_alone(honest: Path, tmp_path: Path) -> 
 
 
 def test_publish_study__unfinished_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no output of evaluate_cascade"):
+    with pytest.raises(DataError, match="evaluate_cascade/report is missing, an output of evaluate_cascade"):
         publish_study("smoke", [tmp_path], tmp_path / "params.yaml", tmp_path / "out")
+
+
+def test_publish_study__slices_that_chose_epochs_and_thresholds(tmp_path: Path) -> None:
+    run = finish_run(tmp_path / "run", "slice_level", 0, partition="out_of_fold")
+    with pytest.raises(DataError, match=r"evaluate_cascade\.partition is out_of_fold, so what was scored has chosen"):
+        publish_study("smoke", [run], run.parent / "params.yaml", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_measure_adjacency__known() -> None:

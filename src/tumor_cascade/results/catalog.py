@@ -1,13 +1,18 @@
 """All result pages together: the README's table of runs, and which pages are out of date."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tumor_cascade.configuration import PRESETS, build_preset
 from tumor_cascade.content import find_lock, hash_code
+from tumor_cascade.errors import ParamsError
 from tumor_cascade.params import STAGES
+from tumor_cascade.results.ladder_page import hash_recipes
+from tumor_cascade.results.ladder_rows import read_ladder
 from tumor_cascade.results.pages import FACTS_NAME, PAGE_NAME
-from tumor_cascade.results.run_page import format_metric, split_names
+from tumor_cascade.results.run_page import VOLUME_DICE, format_metric, split_names
 from tumor_cascade.storage import atomic_file, hash_file
 
 README_MARKS = ("<!-- results: written by `tumor-cascade results publish` -->", "<!-- end of results -->")
@@ -18,7 +23,7 @@ def redraw_table(readme: Path, out_dir: Path) -> None:
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     if not all(mark in text for mark in README_MARKS):
         return
-    columns = ("cascade/volume_dice", "cascade/slice_dice", "cascade/auroc", "cascade/accuracy")
+    columns = (VOLUME_DICE, "cascade/slice_dice", "cascade/auroc", "cascade/accuracy")
     lines = [
         "| run | protocol | scored on | volume Dice | tumor-slice Dice | slice AUROC | slice accuracy |",
         "|---|---|---|---|---|---|---|",
@@ -32,6 +37,8 @@ def redraw_table(readme: Path, out_dir: Path) -> None:
         whom = f"{metrics['cascade/num_patients']} patients, {'test' if split == 'test' else 'out of fold'}"
         if split == "oof" and len(facts["params"]["assemble_cascade"]["folds"]) == 1:
             whom += ", epochs and thresholds chosen on them"
+        if facts["is_leaky"]:  # a few slices of a patient are no volume
+            metrics[VOLUME_DICE] = None
         cells = [link, f"`{facts['protocol']}`", whom, *(format_metric(metrics, key) for key in columns)]
         lines.append(f"| {' | '.join(cells)} |")
     before, rest = text.split(README_MARKS[0])
@@ -46,11 +53,23 @@ def find_stale_results(out_dir: Path) -> list[str]:
     for path in sorted(out_dir.glob(f"*/{FACTS_NAME}")):
         facts = json.loads(path.read_text(encoding="utf-8"))
         reasons = [f"code of {name}" for name, code in facts["code"].items() if code != hash_code(name)]
-        preset = facts.get("preset", facts["name"])
-        if preset in PRESETS and "params" in facts:  # rows of the ladder have params of their own
-            today = build_preset(preset, facts.get("overrides", []))
-            reasons += [f"params of {stage}" for stage in STAGES if facts["params"].get(stage) != today[stage]]
+        reasons += [f"params of {name}" for name in find_other_params(facts)]
         reasons += ["lock file"] if facts["lock"] != lock else []
         if reasons:
             lines.append(f"{path.parent / PAGE_NAME} is stale: other {', '.join(reasons)}")
     return lines
+
+
+def find_other_params(facts: Mapping[str, Any]) -> list[str]:
+    """Return the stages, of the ladder the rows, whose params are other than today's presets make them."""
+    if "rows" in facts:
+        recipes = facts.get("recipes", {})
+        return [f"row {name}" for name, today in hash_recipes(read_ladder()).items() if recipes.get(name) != today]
+    preset = facts.get("preset", facts["name"])
+    if preset not in PRESETS or "overrides" not in facts:  # the leakage page is about data
+        return []
+    try:
+        values = build_preset(preset, facts["overrides"])
+    except ParamsError:  # an override names what is no parameter any more
+        return list(STAGES)
+    return [stage for stage in STAGES if facts["params"].get(stage) != values[stage]]

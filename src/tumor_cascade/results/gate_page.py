@@ -10,6 +10,7 @@ import torch
 from tumor_cascade.configuration import list_overrides
 from tumor_cascade.data.cohort import read_rows
 from tumor_cascade.data.volumes import read_volume
+from tumor_cascade.errors import DataError
 from tumor_cascade.evaluation.figures import render_png
 from tumor_cascade.evaluation.gate_costs import Costs, time_networks
 from tumor_cascade.evaluation.gate_figure import plot_gates
@@ -38,10 +39,16 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
         out_dir: Folder of result pages.
 
     Raises:
-        DataError: A stage has not run.
+        DataError: A stage has not run, or slices of one patient are on both sides of the split.
     """
     params = parse_params(read_yaml(params_path), params_path.name)
-    contents = {stage: read_contents(artifacts, stage) for stage in MODULES if stage in STAGES}
+    if params.split_data.protocol != "patient_level":
+        raise DataError(
+            f"split_data.protocol is {params.split_data.protocol}: its networks have learned from other slices of the "
+            "patients that would judge the gate; take a run under patient_level."
+        )
+    folds = params.assemble_cascade.folds
+    contents = {stage: read_contents(artifacts, stage, folds) for stage in MODULES if stage in STAGES}
     require_params(params, contents)
     content = contents["assemble_cascade"][0]
     slices = pd.read_csv(artifacts / "assemble_cascade" / "report" / "slices.csv")

@@ -1,5 +1,6 @@
 """The ladder's page: what each single change of the recipe was worth, out-of-fold, paired by patient."""
 
+import hashlib
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tumor_cascade.results.ladder import Workplace
 from tumor_cascade.results.ladder_rows import Ladder, Row, read_ladder
 from tumor_cascade.results.ladder_scores import RowScores, collect_scores
 from tumor_cascade.results.pages import CREDITS, describe_making, render_markdown, write_page
+from tumor_cascade.storage import canonical_json
 
 NAME = "ladder"
 TEMPLATE = "ladder_page.md.j2"
@@ -49,12 +51,27 @@ def publish_ladder(artifacts: Path, out_dir: Path) -> Path:
         "folds": ladder.folds,
         "input_size_px": ladder.rows[1].read_params().train_segmenter.input_size_px,
         "confidence": f"{100 * params.evaluate_cascade.confidence:g}",
+        "recipes": hash_recipes(ladder),
         "rows": rows,
     }
     table, starts = ("\n".join(tabulate(rows)) for tabulate in (tabulate_ladder, tabulate_starts))
-    page = render_markdown(TEMPLATE, **facts, table=table, starts=starts, credit=CREDITS[params.ingest_data.source])
-    figures = {"ladder": render_png(plot_ladder(rows))} if steps else {}
+    drawn = [row for row in rows if row["is_run"] and not row["is_leaky"]]  # a few slices of a patient are no volume
+    credit = CREDITS[params.ingest_data.source]
+    page = render_markdown(TEMPLATE, **facts, table=table, starts=starts, has_figure=bool(drawn), credit=credit)
+    figures = {"ladder": render_png(plot_ladder(drawn))} if drawn else {}
     return write_page(out_dir, facts, page, figures, {name: one.slices for name, one in scores.items()})
+
+
+def hash_recipes(ladder: Ladder) -> dict[str, str]:
+    """Return a digest of each row's params, and of those of the rows that it starts from or is averaged with."""
+    return {row.name: hash_recipe(row) for row in ladder.rows}
+
+
+def hash_recipe(row: Row) -> str:
+    """Return the digest of one row."""
+    others = [hash_recipe(other) for other in (row.start, *row.averaged) if other is not None]
+    recipe = [row.read_params().model_dump(mode="json"), row.is_start_restored, others]
+    return hashlib.sha256(canonical_json(recipe)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,7 @@ class Step:
 
     Attributes:
         patients: Ids in sorted order.
+        num_slices: Of these patients, as many as were scored.
         cascade_dice: Volume Dice per patient, `(P,)`.
         segmenter_dice: The same without a gate, `(P,)`.
         clean_share: Of tumor-free slices, those that the segmenter alone leaves empty.
@@ -72,6 +90,7 @@ class Step:
     """
 
     patients: tuple[str, ...]
+    num_slices: int
     cascade_dice: Floats
     segmenter_dice: Floats
     clean_share: float
@@ -89,6 +108,7 @@ def measure_step(slices: pd.DataFrame, params: EvaluateCascadeParams) -> Step:
     )
     return Step(
         patients=tuple(patients),
+        num_slices=len(slices),
         cascade_dice=masks.measure_dice(slices["is_positive"].to_numpy(bool)),
         segmenter_dice=masks.measure_dice(np.ones_like(labels)),
         clean_share=float((slices["segmenter_px"].to_numpy()[~labels] == 0).mean()),
@@ -119,6 +139,7 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
         "base": row.base,
         "is_branch": row.is_branch,
         "preset": row.preset,
+        "is_leaky": row.read_params().split_data.protocol == "slice_level",
         "changes": row.changes,
         "start": None if row.start is None else row.start.name,
         "is_start_restored": row.is_start_restored,
@@ -145,7 +166,8 @@ def describe_row(row: Row, steps: dict[str, Step]) -> dict[str, Any]:
     if row.random_start in steps:
         estimates["start_gain"] = compare_start(step, steps[row.random_start], has_classifier=row.starts_classifier)
     flat = {name: [value.value, value.low, value.high] for name, value in estimates.items()}
-    return {**facts, **flat, "num_patients": len(step.patients), "clean_share": step.clean_share}
+    counts = {"num_patients": len(step.patients), "num_slices": step.num_slices}
+    return {**facts, **flat, **counts, "clean_share": step.clean_share}
 
 
 def compare_start(step: Step, random: Step, *, has_classifier: bool) -> Estimate:
@@ -172,16 +194,17 @@ def tabulate_starts(rows: list[dict[str, Any]]) -> list[str]:
 def tabulate_ladder(rows: list[dict[str, Any]]) -> list[str]:
     """Return the lines of the Markdown table."""
     lines = [
-        "| change | volume Dice | gain | without a gate | gain | tumor-free slices left empty without a gate | "
-        "slice AUROC of the segmenter | of the classifier |",
-        "|---|---|---|---|---|---|---|---|",
+        "| change | patients, slices | volume Dice | gain | without a gate | gain | tumor-free slices left empty "
+        "without a gate | slice AUROC of the segmenter | of the classifier |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         title = row["title"] + (f" (on `{row['base']}`)" if row["is_branch"] else "")
         if not row["is_run"]:
-            lines.append(f"| {title} | not run | | | | | | |")
+            lines.append(f"| {title} | not run | | | | | | | |")
             continue
         cells = [
+            f"{row['num_patients']}, {row['num_slices']:,}",
             show(row["volume_dice"]),
             show(row.get("gain"), is_signed=True),
             show(row["ungated_volume_dice"]),
@@ -203,20 +226,19 @@ def show(values: list[float | None] | None, *, is_signed: bool = False) -> str:
 
 
 def plot_ladder(rows: list[dict[str, Any]]) -> Figure:
-    """Return volume Dice with intervals, with and without a gate, a line per row that has been run."""
-    run = [row for row in rows if row["is_run"]]
-    figure = Figure(figsize=(9, 1.2 + 0.5 * len(run)), layout="constrained")
+    """Return volume Dice with intervals, with and without a gate, a line per row; all have been run."""
+    figure = Figure(figsize=(9, 1.2 + 0.5 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for key, label, color, shift in (
         ("ungated_volume_dice", "Segmenter without a gate", ORANGE, 0.12),
         ("volume_dice", "Cascade", BLUE, -0.12),
     ):
-        values = np.array([row[key] for row in run], dtype=float)  # (R, 3): value, low, high
-        height = np.arange(len(run)) + shift
+        values = np.array([row[key] for row in rows], dtype=float)  # (R, 3): value, low, high
+        height = np.arange(len(rows)) + shift
         errors = [values[:, 0] - values[:, 1], values[:, 2] - values[:, 0]]
         axes.errorbar(values[:, 0], height, xerr=errors, fmt="o", color=color, capsize=3, label=label)
-    titles = [textwrap.fill(row["title"], TITLE_WIDTH) for row in run]
-    axes.set(yticks=range(len(run)), yticklabels=titles, xlabel="Volume Dice, mean over patients")
+    titles = [textwrap.fill(row["title"], TITLE_WIDTH) for row in rows]
+    axes.set(yticks=range(len(rows)), yticklabels=titles, xlabel="Volume Dice, mean over patients")
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     figure.legend(frameon=False, loc="outside upper right", ncols=2)

@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,19 @@ from tumor_cascade.configuration import list_overrides
 from tumor_cascade.errors import DataError
 from tumor_cascade.params import STAGES, Params, parse_params, read_yaml
 from tumor_cascade.registry.executions import read_execution
+from tumor_cascade.registry.outputs import CONTENT_NOUNS
 from tumor_cascade.results.pages import CREDITS, FACTS_NAME, PAGE_NAME, describe_today
 from tumor_cascade.settings import get_runs_dir
-from tumor_cascade.storage import atomic_dir, write_json
+from tumor_cascade.storage import CONTENT_NAME, atomic_dir, write_json
 
 FIGURES = ("outcomes", "dice_per_patient", "confusion_matrix", "roc", "calibration", "dice_by_threshold", "examples")
-CONTENT_FILES = {
-    "ingest_data": "ingest_data/slices/content.json",
-    "validate_data": "validate_data/report/content.json",
-    "split_data": "split_data/splits/content.json",
-    "train_classifier": "train_classifier/fold-*/classifier/content.json",
-    "train_segmenter": "train_segmenter/fold-*/segmenter/content.json",
-    "assemble_cascade": "assemble_cascade/cascade/content.json",
-    "evaluate_cascade": "evaluate_cascade/report/content.json",
-}
+CONTOURS = "Contours: the truth blue, the cascade orange."
+CAPTIONS = {"outcomes": CONTOURS, "examples": CONTOURS}
 SPLITS = ("test", "oof")  # in the names of metrics
+VOLUME_DICE = "cascade/volume_dice"
 # Label, metric without its split; those with `_low` and `_high` beside them are printed with their interval.
 HEADLINES = (
-    ("Volume Dice of the cascade, mean over patients", "cascade/volume_dice"),
+    ("Volume Dice of the cascade, mean over patients", VOLUME_DICE),
     ("Volume Dice of the segmenter alone", "segmenter/volume_dice"),
     ("Volume Dice with a perfect decision on each slice", "oracle/volume_dice"),
     ("Dice on tumor slices, mean over patients", "cascade/slice_dice"),
@@ -61,7 +57,7 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
         DataError: A stage has not run, or the artifacts were made with other params.
     """
     params = parse_params(read_yaml(params_path), params_path.name)
-    contents = read_all_contents(artifacts)
+    contents = read_all_contents(artifacts, params.assemble_cascade.folds)
     require_params(params, contents)
     [evaluated] = contents["evaluate_cascade"]
     report = artifacts / "evaluate_cascade" / "report"
@@ -92,8 +88,8 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
     return out_dir / name / PAGE_NAME
 
 
-def read_all_contents(artifacts: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return what the outputs of each stage are made of.
+def read_all_contents(artifacts: Path, folds: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    """Return what the outputs of each stage are made of, of trainings those of these folds.
 
     Without `validate_data` where it has not run: a bare GPU machine lacks its packages.
 
@@ -101,19 +97,23 @@ def read_all_contents(artifacts: Path) -> dict[str, list[dict[str, Any]]]:
         DataError: Another stage has no output.
     """
     stages = [stage for stage in STAGES if stage != "validate_data" or (artifacts / stage).exists()]
-    return {stage: read_contents(artifacts, stage) for stage in stages}
+    return {stage: read_contents(artifacts, stage, folds) for stage in stages}
 
 
-def read_contents(artifacts: Path, stage: str) -> list[dict[str, Any]]:
-    """Return what each output of a stage is made of.
+def read_contents(artifacts: Path, stage: str, folds: Sequence[int] = ()) -> list[dict[str, Any]]:
+    """Return what each output of a stage is made of; of a training, that of each of these folds.
+
+    Outputs of other folds may stand beside them, left by an earlier run: DVC does not remove what it no longer makes.
 
     Raises:
-        DataError: The stage has no output.
+        DataError: An output is missing.
     """
-    found = sorted(artifacts.glob(CONTENT_FILES[stage]))
-    if not found:
-        raise DataError(f"{artifacts} has no output of {stage}; run `dvc repro` first.")
-    return [json.loads(path.read_text(encoding="utf-8")) for path in found]
+    folders = [f"fold-{fold}/" for fold in folds] if stage.startswith("train_") else [""]
+    paths = [artifacts / stage / f"{folder}{CONTENT_NOUNS[stage]}" / CONTENT_NAME for folder in folders]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path.parent} is missing, an output of {stage}; run `dvc repro` first.")
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def require_params(params: Params, contents: dict[str, list[dict[str, Any]]]) -> None:
@@ -160,7 +160,13 @@ def render_page(facts: dict[str, Any]) -> str:
     """Return the page as Markdown."""
     split, metrics = split_names(facts["metrics"])
     rows = [f"| {label} | {format_metric(metrics, key)} |" for label, key in HEADLINES if metrics.get(key) is not None]
-    leak = " **Leaky: slices of one patient on both sides; for comparison only.**" if facts["is_leaky"] else ""
+    leak = ""
+    if facts["is_leaky"]:
+        num_slices = metrics["cascade/num_slices"] / metrics["cascade/num_patients"]
+        leak = (
+            " **Leaky: slices of one patient on both sides; for comparison only. Volume Dice is here of a patient's "
+            f"scored slices, {num_slices:.1f} on average, not of a volume: no figure by patient compares with it.**"
+        )
     is_locked = split == "test" and not facts["is_leaky"]
     opening = f" The locked test set was opened for this page on {facts['date']}." if is_locked else ""
     made = "Trained and scored on" if facts["is_made_here"] else "Trained where no record here tells, published on"
@@ -180,11 +186,17 @@ def render_page(facts: dict[str, Any]) -> str:
         "|---|---|",
         *rows,
         "",
-        *(f"![{figure}]({figure}.png)\n" for figure in (*FIGURES, "classifier_curves", "segmenter_curves")),
+        *(show_figure(figure) for figure in (*FIGURES, "classifier_curves", "segmenter_curves")),
         CREDITS[facts["source"]],
         "",
     ]
     return "\n".join(lines)
+
+
+def show_figure(name: str) -> str:
+    """Return the lines that show a figure, and say what its colors mean where it does not itself."""
+    lines = [f"![{name}]({name}.png)", CAPTIONS.get(name, "")]
+    return "\n\n".join(filter(None, lines)) + "\n"
 
 
 def describe_commands(facts: dict[str, Any]) -> str:

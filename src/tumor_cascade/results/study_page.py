@@ -53,7 +53,8 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
         out_dir: Folder of result pages.
 
     Raises:
-        DataError: A run is unfinished, or the first one's split is by patient.
+        DataError: A run is unfinished, one by slice was not scored on its test slices, or the first one's split is by
+            patient.
     """
     runs = [read_run(folder) for folder in artifacts]
     first, dealing = artifacts[0], read_split_facts(artifacts[0] / "split_data" / "splits")
@@ -61,8 +62,8 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
         raise DataError(f"{first}: its split is {dealing['protocol']}; name a run under slice_level first.")
     name = "leaky-study" if preset in OF_STUDY else f"leaky-{preset}"
     making = describe_making(name, f"tumor-cascade results study {preset}", MODULES)
-    contents = read_all_contents(first)
     params = parse_params(read_yaml(params_path), str(params_path))
+    contents = read_all_contents(first, params.assemble_cascade.folds)
     require_params(params, contents)
     making["code"] |= {stage: outputs[0]["code"] for stage, outputs in contents.items()}
     facts = {
@@ -99,11 +100,18 @@ def read_run(artifacts: Path) -> dict[str, Any]:
     """Return protocol, scored slices and Block S of a finished run.
 
     Raises:
-        DataError: It is unfinished.
+        DataError: It is unfinished, or its split is by slice and not its test slices were scored.
     """
     [content] = read_contents(artifacts, "evaluate_cascade")
     splits_dir = artifacts / "split_data" / "splits"
     facts, slices = read_split_facts(splits_dir), read_slices(artifacts)
+    partition = content["params"]["evaluate_cascade"]["partition"]
+    if facts["protocol"] == "slice_level" and partition != TEST:
+        raise DataError(
+            f"{artifacts}: evaluate_cascade.partition is {partition}, so what was scored has chosen epochs and "
+            "thresholds; the study's metrics are of test slices: `tumor-cascade configure` with "
+            "`--set evaluate_cascade.partition=test`, then `dvc repro`."
+        )
     return {
         "protocol": facts["protocol"],
         "seed": facts["seed"],
