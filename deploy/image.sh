@@ -29,6 +29,8 @@ download() { # ARGUMENTS of pip download
 made_from=$(cat requirements-runtime.lock requirements.lock <(echo "$target $python") | sha256sum)
 if [[ $(uname -s) == Linux && $(cat "$wheels/made-from" 2> /dev/null) != "$made_from" ]]; then
   echo "Downloading packages to $wheels ..."
+  # Debian's own Python has no pip without python3-pip, but puts one into a new environment.
+  python3 -m pip --version > /dev/null 2>&1 || { python3 -m venv build/pip && PATH=$PWD/build/pip/bin:$PATH; }
   rm -rf "$wheels.new"
   download --constraint requirements-runtime.lock "$(grep ^torch== requirements-runtime.lock)"
   download --constraint requirements.lock hatchling

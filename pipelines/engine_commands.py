@@ -73,8 +73,11 @@ def find_version(alias: str) -> tuple[int, str]:
 
     Raises:
         ParamsError: There is no such alias.
+        DataError: By the ledger, where it can be reached, it is another version's.
     """
+    from tumor_cascade.registry.aliases import require_alias
     from tumor_cascade.registry.client import connect
+    from tumor_cascade.registry.shared import find_ledger
     from tumor_cascade.registry.versions import PRODUCT, ModelRegistry
 
     registry = ModelRegistry(connect(), "")
@@ -82,6 +85,8 @@ def find_version(alias: str) -> tuple[int, str]:
     if alias not in aliases:
         known = ", ".join(sorted(aliases)) or "none"
         raise ParamsError(f"{PRODUCT} has no alias {alias} in this registry; it has: {known}. Promote a cascade first.")
+    if (chain := find_ledger(registry)) is not None:
+        require_alias(chain, alias, aliases[alias])
     contents = {one.ref.version: one.ref.content_id for one in registry.list_versions(PRODUCT)}
     return aliases[alias], contents[aliases[alias]]
 

@@ -60,6 +60,13 @@ def write_candidate(folder: Path, name: str, data: dict[str, str] | None = None,
     return folder
 
 
+def write_evaluation(folder: Path, cascade: Path) -> Path:
+    """Write all that promotion asks of an evaluation, whose bytes it is of; return its folder."""
+    folder.mkdir(parents=True)
+    write_content(folder, "evaluate_cascade", {}, {"cascade": hash_path(cascade)})
+    return folder
+
+
 def write_content(folder: Path, stage: str, params: dict[str, Any], inputs: dict[str, str]) -> None:
     content = {
         "stage": stage,

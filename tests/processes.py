@@ -4,13 +4,15 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tumor_cascade.object_store import FolderStore
+from tumor_cascade.object_store import FolderStore, open_store
 from tumor_cascade.storage import atomic_dir
+from tumor_cascade.stored_prediction import local_out
 from tumor_cascade.training.checkpoints import AtomicCheckpointIO, lock_checkpoints
 
 # A server that has imported what takes seconds forks each process in a moment. This project's own modules are left to
@@ -98,3 +100,27 @@ def put_and_die(folder: Path) -> None:
     """Write a key where linking it kills the process."""
     os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
     FolderStore(folder).put_if_absent("key", b"half")
+
+
+def download_within(url: str, environment: dict[str, str], path: Path, num_bytes: int) -> None:
+    """Download a key named "key" where the system kills whoever lets a file grow beyond a size."""
+    os.environ.update(environment)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+    open_store(url).download("key", path)
+
+
+def overwrite_and_die(url: str, environment: dict[str, str]) -> None:
+    """Write other predictions to a bucket, where reading the second mask kills the process."""
+    os.environ.update(environment)
+
+    def die(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and str(args[0]).endswith("b.png"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with local_out(url, is_overwrite=True) as folder:
+        (folder / "masks").mkdir(parents=True)
+        for name in ("masks/a.png", "masks/b.png", "predictions.jsonl"):
+            (folder / name).write_text("new")
+        sys.addaudithook(die)

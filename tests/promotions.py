@@ -68,6 +68,7 @@ def build_scores(
     missed: Sequence[int] | None = None,
     tumor_probability: float = 0.9,
     institutions: Sequence[str] = ("A",),
+    num_tumor_free: int = 0,
 ) -> Scores:
     """Return scores of as many patients as Dice values.
 
@@ -79,12 +80,15 @@ def build_scores(
         missed: Tumor slices of each patient that are called negative; none without it.
         tumor_probability: Of tumor slices.
         institutions: Dealt to the patients in turn.
+        num_tumor_free: More patients, of 8 tumor-free slices each, who come last.
     """
-    missed = missed or [0] * len(dice)
+    num_tumor = len(dice)
+    missed = [*(missed or [0] * num_tumor), *[0] * num_tumor_free]
+    dice = [*dice, *[0.0] * num_tumor_free]
     rows = []
     for number, (value, num_missed) in enumerate(zip(dice, missed, strict=True)):
         for index in range(NUM_TUMOR_SLICES + NUM_FREE_SLICES):
-            has_tumor = index < NUM_TUMOR_SLICES
+            has_tumor = number < num_tumor and index < NUM_TUMOR_SLICES
             rows.append(
                 {
                     "patient_id": f"P{number:03d}",
@@ -104,8 +108,14 @@ def build_scores(
             )
     slices = pd.DataFrame(rows)
     patients = summarize_patients(slices)
-    found = (patients["num_missed_slices"] < NUM_TUMOR_SLICES).astype(int)
-    lesions = pd.DataFrame({"num_lesions": 1, "cascade_lesions_found": found, "cascade_false_lesions": 0})
+    found = (patients["num_missed_slices"] < patients["num_tumor_slices"]).astype(int)
+    lesions = pd.DataFrame(
+        {
+            "num_lesions": (patients["num_tumor_slices"] > 0).astype(int),
+            "cascade_lesions_found": found,
+            "cascade_false_lesions": 0,
+        }
+    )
     institution = slices.groupby("patient_id")["institution"].first()
     return Scores(slices, patients.join(lesions).join(institution))
 

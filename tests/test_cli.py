@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from archives import image_path, make_archive, make_patient_id
+from archives import encode, image_path, make_archive, make_image, make_patient_id
 from products import write_product
 from tumor_cascade.cli import Group, main
 from tumor_cascade.configuration import PRESETS, PRESETS_DIR
@@ -117,6 +117,16 @@ def test_predict__lone_image_says_that_context_was_missing(archive: Path, cascad
     result = run("predict", image_path(archive, make_patient_id(0), 2), "--cascade", cascade, "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert "Read without the other slices of their patient: 1." in result.stderr
+
+
+def test_predict__names_of_terminal_codes_are_shown_escaped(cascade: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    for number in (1, 2):
+        (tmp_path / "raw" / f"\x1b]0;title\x07_{number}.png").write_bytes(encode(make_image(number), "PNG"))
+    result = run("predict", tmp_path / "raw", "--cascade", cascade, "--out", tmp_path / "out")
+    assert result.exit_code == 0
+    assert r"Images '\x1b]0;title\x07'_<number> look like one patient's" in result.stderr
+    assert "\x1b]" not in result.output
 
 
 def test_predict__existing_output_needs_overwrite(archive: Path, cascade: str, tmp_path: Path) -> None:

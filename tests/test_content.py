@@ -16,6 +16,7 @@ from tumor_cascade.content import (
     find_lock,
     find_module,
     hash_code,
+    hash_content,
     hash_source,
     read_equivalents,
 )
@@ -131,6 +132,13 @@ def test_describe_content__says_what_went_in(inputs: dict[str, Path]) -> None:
     assert content["lock"] == hash_file(find_lock())
     assert len(content["content_id"]) == 64
     assert str(inputs["manifest"].parent) not in json.dumps(content)
+
+
+def test_hash_content__is_the_id_of_what_it_says_and_of_nothing_else(inputs: dict[str, Path]) -> None:
+    content = describe_content("train_segmenter", PARAMS, inputs)
+    assert hash_content({**content, "protocol": "patient_level"}) == content["content_id"]
+    assert hash_content({**content, "stage": "train_classifier"}) != content["content_id"]
+    assert len(hash_content({})) == 64
 
 
 def test_describe_content__is_the_same_elsewhere(inputs: dict[str, Path], tmp_path: Path) -> None:

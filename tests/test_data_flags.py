@@ -160,6 +160,13 @@ def test_ingest_data__empty_raw_is_for_the_phantom_alone(desk: Path) -> None:
     assert "--raw is empty, which is for the phantom alone" in refused.output
 
 
+def test_ingest_data__the_folder_that_one_works_in_is_read(desk: Path) -> None:
+    configure("smoke", Path("params.yaml"), ["ingest_data.source=kaggle"])
+    refused = ingest("pod", raw=".")
+    assert refused.exit_code == 3
+    assert "params.yaml has no place in the layout" in refused.output
+
+
 def test_ingest_data__that_fails_publishes_nothing(desk: Path) -> None:
     configure("smoke", Path("params.yaml"), ["ingest_data.source=kaggle"])
     assert ingest("pod", "--data-store", "store", raw="nowhere").exit_code == 3

@@ -9,7 +9,7 @@ from manifests import make_manifest
 from products import CONTENT_ID, write_product
 from tumor_cascade.configuration import PRESETS_DIR
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.external_evaluation import evaluate_folder, find_acquaintance, find_patients
+from tumor_cascade.external_evaluation import evaluate_folder, find_acquaintance
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, read_section
 from tumor_cascade.storage import write_json
 
@@ -96,25 +96,6 @@ def test_evaluate_folder__new_patients_only(tmp_path: Path) -> None:
     assert not (tmp_path / "more").exists()
 
 
-def test_find_patients__below_folders_that_hold_nothing_else(tmp_path: Path) -> None:
-    raw = make_archive(tmp_path / "download" / "lgg" / "patients", num_patients=2)
-    layout = find_patients(raw)
-    for folder in (tmp_path, tmp_path / "download", raw):
-        assert find_patients(folder) == layout
-    (tmp_path / ".DS_Store").touch()
-    assert find_patients(tmp_path) == layout
-    (tmp_path / "more").mkdir()
-    assert find_patients(tmp_path) == tmp_path  # which of the two it is, nobody can tell
-
-
-def test_find_patients__the_only_patient_is_no_such_folder(tmp_path: Path) -> None:
-    raw = make_archive(tmp_path / "raw", num_patients=1)
-    [patient] = [path for path in raw.rglob(make_patient_id(0)) if path.is_dir()]
-    assert find_patients(patient.parent) == patient.parent
-    with pytest.raises(DataError, match="holds slices itself; name the folder that patients' folders lie in"):
-        find_patients(patient)
-
-
 def test_evaluate_folder__flat_folder_of_images(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     for seed in range(3):
@@ -126,6 +107,18 @@ def test_evaluate_folder__flat_folder_of_images(tmp_path: Path) -> None:
     )
     assert (found.num_patients, found.is_checkable) == (3, False)
     assert json.loads((tmp_path / "out" / "report" / "content.json").read_text())["has_patient_ids"] is False
+    with pytest.raises(DataError, match=r"--new-only: .*images or .*cascade has no patient ids, so nobody can say who"):
+        evaluate_folder(
+            cascade,
+            tmp_path / "images",
+            tmp_path / "new",
+            INGEST,
+            FAST,
+            layout="images",
+            is_overwrite=False,
+            has_only_new=True,
+        )
+    assert not (tmp_path / "new").exists()
 
 
 def test_evaluate_folder__data_without_masks_write_nothing(tmp_path: Path) -> None:
@@ -134,6 +127,19 @@ def test_evaluate_folder__data_without_masks_write_nothing(tmp_path: Path) -> No
     with pytest.raises(DataError, match="has no masks"):
         evaluate_folder(cascade, data, tmp_path / "out", INGEST, FAST, layout="kaggle", is_overwrite=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cascade", "raw"]
+
+
+def test_evaluate_folder__replaces_its_own_output_and_no_stage_s(tmp_path: Path) -> None:
+    raw, out = make_archive(tmp_path / "raw", num_patients=3), tmp_path / "out"
+    cascade = write_product(tmp_path / "cascade", gate_threshold=0.0)
+    for is_overwrite in (False, True):
+        evaluate_folder(cascade, raw, out, INGEST, FAST, layout="kaggle", is_overwrite=is_overwrite)
+    stage = tmp_path / "evaluate_cascade"
+    write_json(stage / "metrics.json", {})
+    write_json(stage / "report" / "content.json", {"scope": "the locked test set"})
+    with pytest.raises(ParamsError, match="evaluate_cascade holds other things than earlier output"):
+        evaluate_folder(cascade, raw, stage, INGEST, FAST, layout="kaggle", is_overwrite=True)
+    assert sorted(path.name for path in stage.iterdir()) == ["metrics.json", "report"]
 
 
 def test_evaluate_folder__output_over_the_cascade(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from object_server import BUCKET, CREDENTIALS, find_ports, serve_objects
-from processes import put_and_die, run
+from processes import download_within, put_and_die, run
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.object_store import FolderStore, ObjectStore, S3Store, open_store
 
@@ -55,6 +55,29 @@ def test_download__of_a_missing_key_leaves_no_file(store: ObjectStore, tmp_path:
     assert not list(tmp_path.glob("*copy*"))
 
 
+def test_download__what_a_killed_one_left_is_swept_by_the_next(
+    store: ObjectStore, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    is_s3 = isinstance(store, S3Store)
+    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": request.getfixturevalue("endpoint_url")} if is_s3 else {}
+    (tmp_path / "file").write_bytes(bytes(100_000))
+    store.upload(tmp_path / "file", "key")
+    copy = tmp_path / "copies" / "copy"
+    assert run(download_within, store.url, environment, copy, 10_000) == -signal.SIGXFSZ
+    assert list(copy.parent.iterdir())
+    assert store.download("key", copy)
+    assert list(copy.parent.iterdir()) == [copy]
+    assert copy.stat().st_size == 100_000
+
+
+def test_remove__of_a_key_that_is_there_or_not(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store.upload(tmp_path / "file", "a/key")
+    for _ in range(2):
+        store.remove("a/key")
+        assert store.find_size("a/key") is None
+
+
 def test_put_if_absent__of_twenty_writers_one_wins(store: ObjectStore) -> None:
     for turn in range(5):
         contents = [f"writer {number}".encode() * 1000 for number in range(NUM_WRITERS)]
@@ -86,6 +109,19 @@ def test_folder__that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/key: cannot be written \(.*\); the folder must be writable"):
         FolderStore(tmp_path / "file").put_if_absent("key", b"")
+
+
+def test_folder__that_cannot_be_read(tmp_path: Path) -> None:
+    store, key = FolderStore(tmp_path), "x" * 300  # longer than names can be
+    for read in (store.get, store.find_size, store.stream, lambda key: store.download(key, tmp_path / "copy")):
+        with pytest.raises(DataError, match=r"x: cannot be read \(File name too long\); check the folder and its perm"):
+            read(key)
+
+
+def test_open_store__credentials_in_a_url_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ParamsError, match="the URL holds credentials") as raised:
+        open_store("s3://key:secret@bucket/x")
+    assert "secret" not in str(raised.value)
 
 
 def test_s3__a_server_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,17 @@ def test_check_out_folder__foreign_files_are_never_replaced(tmp_path: Path) -> N
         check_out_folder(tmp_path, [])
 
 
+def test_check_out_folder__a_marker_of_another_command_is_none(tmp_path: Path) -> None:
+    rules = {"marker": "content.json", "mark": '"scope": "mine"'}
+    (tmp_path / "content.json").write_text('{"scope": "theirs"}')
+    with pytest.raises(
+        ParamsError, match=r'other things than earlier output \(no content\.json with "scope": "mine"\)'
+    ):
+        check_out_folder(tmp_path, [], **rules, is_overwrite=True)
+    (tmp_path / "content.json").write_text('{"scope": "mine"}')
+    check_out_folder(tmp_path, [], **rules, is_overwrite=True)
+
+
 def test_check_out_folder__file_or_link(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from archives import make_archive, make_patient_id
 from candidates import judge_as, write_candidate
 from tumor_cascade.cli import main
+from tumor_cascade.configuration import build_preset
+from tumor_cascade.data.manifest import read_manifest
+from tumor_cascade.promotion_commands import judged_patients
 from tumor_cascade.registry.client import connect
 from tumor_cascade.registry.entries import PolicyRef
 from tumor_cascade.registry.promotion import promote
@@ -88,3 +92,15 @@ def test_promote_cascade__data_without_a_policy(workplace: Path) -> None:
     done = run("promote_cascade")
     assert done.exit_code == 2
     assert "no policy is made for data of the source None; name one with --policy" in done.output
+
+
+def test_judged_patients__below_a_lone_folder_are_there_for_the_while(tmp_path: Path) -> None:
+    make_archive(tmp_path / "outer" / "inner" / "patients", num_patients=3)
+    (tmp_path / "outer" / "README.md").touch()
+    with judged_patients(tmp_path / "outer", "kaggle", build_preset("phantom"), "test") as judged:
+        assert judged is not None
+        assert judged.name == "outer"
+        expected = {make_patient_id(number) for number in range(3)}
+        assert set(read_manifest(judged.manifest)["patient_id"]) == expected
+        assert {path.stem for path in judged.slices.glob("*.npy")} == expected
+    assert not judged.slices.exists()

@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pytest
 
 from archives import make_archive
 from object_server import BUCKET, CREDENTIALS, KEYS, serve_objects
+from processes import overwrite_and_die, run
 from products import write_product
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.stored_prediction import predict_stored, write_counts
+from tumor_cascade.stored_prediction import check_bucket, local_out, predict_stored, write_counts
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +61,21 @@ def test_predict_stored__nothing_goes_to_the_bucket_if_nothing_can_be_predicted(
     with pytest.raises(DataError, match=r"missing/content\.json cannot be read"):
         predict_stored(archive, tmp_path / "missing", None, f"s3://{BUCKET}/none", is_overwrite=False)
     assert not list_keys(endpoint, "none")
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/p", "s3://bucket/p/", "s3://bucket/p/out", "s3://bucket"])
+def test_predict_stored__output_at_in_or_around_what_is_read(cascade: Path, out: str) -> None:
+    with pytest.raises(ParamsError, match=f"output {out} lies at, in or around s3://bucket/p, which is read; choose"):
+        predict_stored("s3://bucket/p", cascade, None, out, is_overwrite=True)
+    check_bucket("s3://bucket/predictions", "s3://bucket/p")
+
+
+def test_local_out__killed_leaves_no_earlier_lines_beside_new_masks(endpoint: str) -> None:
+    url, names = f"s3://{BUCKET}/killed", {"masks/a.png", "masks/b.png", "predictions.jsonl"}
+    with local_out(url, is_overwrite=False) as folder:
+        (folder / "masks").mkdir(parents=True)
+        for name in names:
+            (folder / name).write_text("earlier")
+    assert list_keys(endpoint, "killed/") == names
+    assert run(overwrite_and_die, url, {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint}) == -signal.SIGKILL
+    assert list_keys(endpoint, "killed/") == {"masks/a.png", "masks/b.png"}

@@ -5,6 +5,7 @@ from typing import Literal
 
 import click
 
+from tumor_cascade import RESEARCH_USE
 from tumor_cascade.configuration import PRESETS
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, read_section
 from tumor_cascade.pod_options import StoredPath, executor_input_option
@@ -13,7 +14,6 @@ PARAMS_FILE = click.Path(path_type=Path, dir_okay=False)
 EXISTING = click.Path(path_type=Path, exists=True)
 EXISTING_DIR = click.Path(path_type=Path, exists=True, file_okay=False)
 ANY_PATH = click.Path(path_type=Path)
-RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or treatment."
 
 
 params_option = click.option(
@@ -124,6 +124,7 @@ def predict(
     The output folder holds predictions.jsonl (a line per slice: probability, decision, area, uncertainty, or what is
     wrong with the file), masks/ (0 and 255, the image's size) and overlays/ (for people).
     """
+    from tumor_cascade.data.raw_file import show
     from tumor_cascade.executor_output import write_executor_output
     from tumor_cascade.prediction import LINES_NAME
     from tumor_cascade.stored_prediction import predict_stored, write_counts
@@ -138,7 +139,7 @@ def predict(
         warn(f"Not predicted: {error}")
     if summary.num_without_context:
         warn(f"Read without the other slices of their patient: {summary.num_without_context}.")
-    for name in summary.patient_like:
+    for name in map(show, summary.patient_like):
         warn(f"Images {name}_<number> look like one patient's; in a folder named {name} they are read together.")
     click.echo(
         f"Slices: {summary.num_slices}, called positive: {summary.num_positive}, patients: {summary.num_patients}, "

@@ -18,6 +18,7 @@ PACKAGE = "tumor_cascade"
 PACKAGE_DIR = Path(__file__).resolve().parent
 LOCK_NAME = "requirements.lock"
 EQUIVALENT_NAME = "equivalent_code.json"
+KEYS = ("stage", "params", "inputs", "code", "lock")
 # Left out of the code hash and of the stages' DVC deps: command line, error texts, schema (its values are hashed) and
 # ways of keeping files. None of them can change what a stage computes.
 GLUE = (
@@ -120,4 +121,9 @@ def describe_content(stage: str, params: Mapping[str, Any], inputs: Mapping[str,
         "code": hash_code(stage),
         "lock": hash_file(find_lock()),
     }
-    return {**content, "content_id": hashlib.sha256(canonical_json(content)).hexdigest()}
+    return {**content, "content_id": hash_content(content)}
+
+
+def hash_content(content: Mapping[str, Any]) -> str:
+    """Return the `content_id` of what a content.json says; where it also says one, whether that is true."""
+    return hashlib.sha256(canonical_json({key: content.get(key) for key in KEYS})).hexdigest()

@@ -14,20 +14,13 @@ import click
 from pydantic import BaseModel
 
 from tumor_cascade.errors import DataError, ParamsError
+from tumor_cascade.pod_options import StoredPath
 from tumor_cascade.settings import get_data_cache, get_data_store
 from tumor_cascade.storage import hash_file, temporary_dir
 
-S3_SCHEME = "s3://"
-
-
-def location(value: str) -> Path | str:
-    """Return a path, or an s3:// URL as it is: a path would spoil it."""
-    return value if str(value).startswith(S3_SCHEME) else Path(value)
-
-
 # Type and help of input flags that take more than a path.
 DATA_INPUTS: dict[str, tuple[Any, str]] = {
-    "raw": (location, "Input: a folder, a zip, or s3://bucket/key-or-prefix; '' for the phantom."),
+    "raw": (StoredPath(path_type=Path), "Input: a folder, a zip, or s3://bucket/key-or-prefix; '' for the phantom."),
     "slices": (click.Path(path_type=Path), "Input: a folder, or a data reference, whose slices are fetched first."),
 }
 INGEST_OPTIONS = (
@@ -142,7 +135,7 @@ def local_raw(flags: Mapping[str, Any], *, needs_raw: bool) -> Iterator[dict[str
         DataError: The raw data cannot be fetched.
     """
     raw = flags.get("raw")
-    if needs_raw and raw == Path():
+    if needs_raw and raw == "":
         raise ParamsError("--raw is empty, which is for the phantom alone; name a folder, a zip or s3://bucket/prefix.")
     if not isinstance(raw, str):
         yield dict(flags)

@@ -1,6 +1,5 @@
 """`tumor-cascade evaluate`: any cascade on any folder of labelled patients; the report of `evaluate_cascade`."""
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,20 +8,20 @@ from typing import Literal
 import pandas as pd
 
 from tumor_cascade.content import describe_content
-from tumor_cascade.data.kaggle_layout import FILE_NAME
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.split import TEST
 from tumor_cascade.errors import DataError
 from tumor_cascade.evaluation.selection import Cohort
+from tumor_cascade.labelled_folder import LabelledFolder, ingested_folder
 from tumor_cascade.network_folder import hash_patient
 from tumor_cascade.out_folder import check_out_folder
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams
 from tumor_cascade.product import CASCADE_NAME, REMEDY, load_cascade, read_artifact_json, read_seen_patients
 from tumor_cascade.stages.evaluate_cascade import evaluate_cohort
-from tumor_cascade.stages.ingest_data import ingest_data
 from tumor_cascade.storage import atomic_dir
 
 METRICS_NAME, KNOWN_NAME = "metrics.json", "known_patients.csv"
+CONTENT_PATH, SCOPE = "report/content.json", "patients from outside"  # stages write a file of that name, of other scope
 
 
 @dataclass(frozen=True)
@@ -100,19 +99,22 @@ def evaluate_folder(
 
     Raises:
         ParamsError: `out` would replace something else.
-        DataError: With every violation of the data; they have no masks; no patient is new where only those were asked
-            for; or the cascade is damaged.
+        DataError: With every violation of the data; they have no masks; no patient is new, or none can be told to be,
+            where only those were asked for; or the cascade is damaged.
     """
-    check_out_folder(out, [data, cascade], marker=METRICS_NAME, is_overwrite=is_overwrite)
+    check_out_folder(out, [data, cascade], marker=CONTENT_PATH, mark=f'"scope": "{SCOPE}"', is_overwrite=is_overwrite)
     read_artifact_json(cascade / CASCADE_NAME)  # before minutes of reading data
-    with atomic_dir(out) as folder, tempfile.TemporaryDirectory(dir=folder) as work:
-        slices, manifest = Path(work, "slices"), Path(work, "manifest.parquet")
-        ingest = ingest_params.model_copy(update={"source": layout})
-        ingest_data(
-            ingest, raw=find_patients(data) if layout == "kaggle" else data, out_slices=slices, out_manifest=manifest
-        )
+    with (
+        atomic_dir(out) as folder,
+        ingested_folder(LabelledFolder(data, layout, ingest_params), folder) as (slices, manifest),
+    ):
         rows = read_manifest(manifest)
         acquaintance = find_acquaintance(cascade, rows)
+        if has_only_new and not acquaintance.is_checkable:
+            raise DataError(
+                f"--new-only: {data} or {cascade} has no patient ids, so nobody can say who is new; leave it out, or "
+                "name patients' folders and a cascade that was trained on such."
+            )
         if has_only_new and acquaintance.known:
             rows, num_left_out = drop_patients(rows, acquaintance.known), len(acquaintance.known)
             acquaintance = replace(find_acquaintance(cascade, rows), num_left_out=num_left_out)
@@ -121,7 +123,7 @@ def evaluate_folder(
         cohort = Cohort(
             parts=[(load_cascade(cascade), rows)],
             split=TEST,
-            scope="patients from outside",
+            scope=SCOPE,
             protocol=acquaintance.protocol,
             is_leaky=acquaintance.is_leaky,
         )
@@ -162,28 +164,6 @@ def find_acquaintance(cascade: Path, rows: pd.DataFrame) -> Acquaintance:
         is_training_leaky=is_leaky,
         is_checkable=is_checkable,
     )
-
-
-def find_patients(data: Path) -> Path:
-    """Return the folder that patients' folders lie in: `data`, or the one below folders that hold nothing else.
-
-    Raises:
-        DataError: It is a patient's own folder.
-    """
-    if data.is_dir() and holds_slices(data):
-        raise DataError(f"{data.name} holds slices itself; name the folder that patients' folders lie in.")
-    while data.is_dir():
-        entries = [path for path in data.iterdir() if not path.name.startswith(".")]
-        is_lone = len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink()
-        if not is_lone or holds_slices(entries[0]):
-            break
-        data = entries[0]
-    return data
-
-
-def holds_slices(folder: Path) -> bool:
-    """Say whether files named like a patient's slices lie in a folder."""
-    return any(FILE_NAME.fullmatch(path.name) for path in folder.iterdir())
 
 
 def drop_patients(rows: pd.DataFrame, patients: Iterable[str]) -> pd.DataFrame:

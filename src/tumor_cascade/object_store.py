@@ -21,6 +21,8 @@ CONNECT_TIMEOUT_S, READ_TIMEOUT_S, NUM_ATTEMPTS = 5, 30, 3
 MAX_CONNECTIONS = 32
 PIECE_BYTES = 1 << 20
 TEMPORARY_PREFIX = "."
+# What a folder is asked to do, and what helps where it cannot.
+READING, WRITING = ("read", "check the folder and its permissions"), ("written", "the folder must be writable")
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "MLFLOW_S3_ENDPOINT_URL")
 
 
@@ -45,9 +47,13 @@ class ObjectStore(Protocol):
         """Write a file to a key, in the place of what stands there."""
         ...
 
+    def remove(self, key: str) -> None:
+        """Make a key one that does not exist, whether it did or not."""
+        ...
+
     def list_keys(self, prefix: str) -> list[str]:
         """Return the keys that start with a prefix, sorted."""
-        ...
+        return sorted(self.list_sizes(prefix))
 
     def list_sizes(self, prefix: str) -> dict[str, int]:
         """Return the bytes of each key that starts with a prefix."""
@@ -70,8 +76,9 @@ def open_store(url: str, endpoint_url: str | None = None) -> ObjectStore:
         endpoint_url: Of an S3 server, where the environment names none.
 
     Raises:
-        ParamsError: Another kind of URL, or no bucket.
+        ParamsError: Another kind of URL, no bucket, or credentials in it.
     """
+    refuse_credentials(url)
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(parts.netloc, parts.path.strip("/"), endpoint_url)
@@ -82,7 +89,20 @@ def open_store(url: str, endpoint_url: str | None = None) -> ObjectStore:
     return FolderStore(Path(url))
 
 
-class FolderStore:
+def refuse_credentials(*urls: str) -> None:
+    """Refuse URLs with a user or password in them: they are kept, passed on and printed.
+
+    Raises:
+        ParamsError: Without the URL.
+    """
+    if any(part.scheme and (part.username or part.password) for part in map(urlsplit, urls)):
+        raise ParamsError(
+            "the URL holds credentials, and it is kept and passed on; leave them out of it and set AWS_ACCESS_KEY_ID "
+            "and AWS_SECRET_ACCESS_KEY in the environment."
+        )
+
+
+class FolderStore(ObjectStore):
     """A folder on a file system that knows hard links, local or shared."""
 
     def __init__(self, folder: Path) -> None:
@@ -91,10 +111,10 @@ class FolderStore:
 
     def get(self, key: str) -> bytes | None:
         """Return the bytes of a key, or None."""
-        try:
-            return (self.folder / key).read_bytes()
-        except FileNotFoundError:
-            return None
+        path = self.folder / key
+        with _explain(path, *READING), contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+        return None
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """Write a key that does not exist yet; return whether this call made it.
@@ -105,18 +125,17 @@ class FolderStore:
         path = self.folder / key
         temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{secrets.token_hex(8)}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            fsync_path(path.parent)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be written ({error.strerror}); the folder must be writable.") from error
+            with _explain(path, *WRITING):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with temporary.open("xb") as stream:
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    return False
+                fsync_path(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -124,44 +143,46 @@ class FolderStore:
 
     def download(self, key: str, path: Path) -> bool:
         """Write the bytes of a key to a file, atomically; False, and no file, where there is no such key."""
-        source = self.folder / key
-        if not source.is_file():
+        pieces = self.stream(key)
+        if pieces is None:
             return False
-        with atomic_file(path) as temporary:
-            shutil.copyfile(source, temporary)
+        with atomic_file(path) as temporary, temporary.open("wb") as stream:
+            stream.writelines(pieces)
         return True
 
     def upload(self, path: Path, key: str) -> None:
         """Write a file to a key, in the place of what stands there."""
         target = self.folder / key
-        try:
-            with atomic_file(target) as temporary:
-                shutil.copyfile(path, temporary)
-        except OSError as error:
-            raise DataError(f"{target}: cannot be written ({error.strerror}); the folder must be writable.") from error
+        with _explain(target, *WRITING), atomic_file(target) as temporary:
+            shutil.copyfile(path, temporary)
 
-    def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys that start with a prefix, sorted."""
-        return sorted(self.list_sizes(prefix))
+    def remove(self, key: str) -> None:
+        """Make a key one that does not exist."""
+        path = self.folder / key
+        with _explain(path, *WRITING):
+            path.unlink(missing_ok=True)
 
     def list_sizes(self, prefix: str) -> dict[str, int]:
         """Return the bytes of each key that starts with a prefix; what a killed writer left is no key."""
-        files = (path for path in self.folder.rglob("*") if not path.name.startswith(TEMPORARY_PREFIX))
-        keys = {path.relative_to(self.folder).as_posix(): path for path in files if path.is_file()}
-        return {key: path.stat().st_size for key, path in keys.items() if key.startswith(prefix)}
+        with _explain(self.folder, *READING):
+            files = (path for path in self.folder.rglob("*") if not path.name.startswith(TEMPORARY_PREFIX))
+            keys = {path.relative_to(self.folder).as_posix(): path for path in files if path.is_file()}
+            return {key: path.stat().st_size for key, path in keys.items() if key.startswith(prefix)}
 
     def find_size(self, key: str) -> int | None:
         """Return the bytes of a key, or None."""
         path = self.folder / key
-        return path.stat().st_size if path.is_file() else None
+        with _explain(path, *READING):
+            return path.stat().st_size if path.is_file() else None
 
     def stream(self, key: str) -> Iterator[bytes] | None:
         """Return the content of a key piece by piece, or None."""
         path = self.folder / key
-        return _read_file(path) if path.is_file() else None
+        with _explain(path, *READING):
+            return _read_file(path) if path.is_file() else None
 
 
-class S3Store:
+class S3Store(ObjectStore):
     """A prefix in a bucket of a server that honors `If-None-Match: *` (Amazon's, SeaweedFS).
 
     Credentials and region come from the environment as boto3 reads it; the endpoint from AWS_ENDPOINT_URL_S3 or, as for
@@ -205,8 +226,9 @@ class S3Store:
 
     def download(self, key: str, path: Path) -> bool:
         """Write the bytes of a key to a file, atomically and in parallel parts; False where there is no such key."""
-        with contextlib.suppress(FileNotFoundError), atomic_file(path) as temporary:
-            if self._ask("download_file", ("NoSuchKey", "404"), Key=self.prefix + key, Filename=str(temporary)) is None:
+        with contextlib.suppress(FileNotFoundError), atomic_file(path) as temporary, temporary.open("wb") as stream:
+            # Into the file itself: under its name boto3 makes another one beside it, which nothing would sweep.
+            if self._ask("download_fileobj", ("NoSuchKey", "404"), Key=self.prefix + key, Fileobj=stream) is None:
                 raise FileNotFoundError
             return True
         return False
@@ -215,9 +237,9 @@ class S3Store:
         """Write a file to a key, in parallel parts, in the place of what stands there."""
         self._ask("upload_file", (), Key=self.prefix + key, Filename=str(path))
 
-    def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys that start with a prefix, sorted."""
-        return sorted(self.list_sizes(prefix))
+    def remove(self, key: str) -> None:
+        """Make a key one that does not exist."""
+        self._ask("delete_object", (), Key=self.prefix + key)
 
     def list_sizes(self, prefix: str) -> dict[str, int]:
         """Return the bytes of each key that starts with a prefix."""
@@ -279,10 +301,20 @@ class S3Store:
             ) from error
 
 
-def _read_file(path: Path) -> Iterator[bytes]:
+@contextlib.contextmanager
+def _explain(path: Path, verb: str, remedy: str) -> Iterator[None]:
+    """Turn what a file system raises into a sentence.
+
+    Raises:
+        DataError: With what cannot be done to the path, and why.
+    """
     try:
-        with path.open("rb") as stream:
-            while piece := stream.read(PIECE_BYTES):
-                yield piece
+        yield
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the folder and its permissions.") from error
+        raise DataError(f"{path}: cannot be {verb} ({error.strerror}); {remedy}.") from error
+
+
+def _read_file(path: Path) -> Iterator[bytes]:
+    with _explain(path, *READING), path.open("rb") as stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield piece

@@ -6,13 +6,16 @@ from pathlib import Path
 from tumor_cascade.errors import ParamsError
 
 
-def check_out_folder(out: Path, sources: Sequence[Path], *, marker: str = "", is_overwrite: bool = False) -> None:
+def check_out_folder(
+    out: Path, sources: Sequence[Path], *, marker: str = "", mark: str = "", is_overwrite: bool = False
+) -> None:
     """Refuse an output folder whose replacement would lose something.
 
     Args:
         out: The wanted folder; missing or empty is always fine.
         sources: What the command reads.
-        marker: A file that only an earlier run of the same command leaves in its output folder.
+        marker: A file that an earlier run of the same command leaves in its output folder.
+        mark: Text in that file, where other commands leave one of this name too.
         is_overwrite: Whether such an earlier output may be replaced.
 
     Raises:
@@ -26,8 +29,13 @@ def check_out_folder(out: Path, sources: Sequence[Path], *, marker: str = "", is
         raise ParamsError(f"output folder {out} is a file or a link; remove it or choose another.")
     if not out.is_dir() or not any(out.iterdir()):
         return
-    if not marker or not (out / marker).is_file():
-        what = f"other things than earlier output (no {marker})" if marker else "something"
+    if not marker or not _is_marked(out / marker, mark):
+        sign = f"{marker} with {mark}" if mark else marker
+        what = f"other things than earlier output (no {sign})" if marker else "something"
         raise ParamsError(f"output folder {out} holds {what}; choose another or empty it.")
     if not is_overwrite:
         raise ParamsError(f"output folder {out} holds earlier output; add --overwrite to replace it or choose another.")
+
+
+def _is_marked(path: Path, mark: str) -> bool:
+    return path.is_file() and (not mark or mark in path.read_text(encoding="utf-8", errors="replace"))

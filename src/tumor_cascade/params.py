@@ -76,7 +76,7 @@ class ValidateDataParams(Section):
     max_blank_slice_share: Annotated[Share, Field(description="slices with almost no foreground")]
     max_missing_sequence_share: Annotated[Share, Field(description="patients with a stand-in sequence")]
     max_sequence_correlation: Annotated[Share, Field(description="pre or post against FLAIR, median of a patient")]
-    max_institution_drift: Annotated[float, Field(gt=0, description="institution mean over cohort mean, as a ratio")]
+    max_institution_drift: Annotated[float, Field(ge=1, description="institution mean over cohort mean, as a ratio")]
 
     @field_validator("positive_slice_share", "tumor_pixel_share")
     @classmethod
@@ -190,7 +190,8 @@ class TrainSegmenterParams(TrainingParams):
     )
     initialization: Annotated[str, Field(min_length=1, description=f"of the encoder: {INITIALIZATION}")]
     widths: Annotated[
-        list[int], Field(min_length=2, max_length=7, description="channels per level; their number is the depth")
+        list[Annotated[int, Field(ge=1)]],
+        Field(min_length=2, max_length=7, description="channels per level; their number is the depth"),
     ]
     training_slices: Literal["all", "positive"]
     loss: Literal["tversky", "focal_tversky"]
@@ -260,7 +261,7 @@ class AssembleCascadeParams(Section):
     )
     target_sensitivity: Annotated[float, Field(gt=0, le=1, description="of the decision, on validation tumor slices")]
     mask_thresholds: Annotated[
-        list[float],
+        list[Annotated[float, Field(gt=0, lt=1)]],
         Field(min_length=1, description="candidates; nearest to 0.5 within one error of the best Dice"),
     ]
     has_flip_averaging: Annotated[bool, Field(description="average predictions over left-right flips")]
@@ -268,7 +269,7 @@ class AssembleCascadeParams(Section):
 
     @model_validator(mode="after")
     def check_gate(self) -> "AssembleCascadeParams":
-        """Refuse a gate that cannot keep what is promised, and an argmax gate with anything that the study had not."""
+        """Refuse a gate that cannot keep what is promised, cuts what stays whole, or is the study's in name alone."""
         faults = []
         if self.gate == "classifier" and self.gate_target_sensitivity < self.target_sensitivity:
             faults.append(
@@ -279,6 +280,12 @@ class AssembleCascadeParams(Section):
             faults.append(
                 f"assemble_cascade.gate is argmax with slice_score {self.slice_score} and gate_smoothing_slices "
                 f"{self.gate_smoothing_slices}; must be classifier and 0, as in the study; change them or the gate"
+            )
+        if self.gate != "none" and self.postprocessing.has_only_largest_component:
+            faults.append(
+                f"assemble_cascade.postprocessing.has_only_largest_component is true with gate {self.gate}; must be "
+                "false: the gate cuts lesions in two, of which one part would be lost, and thresholds are chosen on "
+                "masks without a gate; set it to false, or the gate to none"
             )
         return _refuse(self, faults)
 
@@ -334,13 +341,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file, as plain Python values.
 
     Raises:
-        ParamsError: The file is missing, no YAML, or no mapping.
+        ParamsError: The file is missing, no UTF-8, no YAML, or no mapping.
     """
     try:
         value = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ParamsError(
             f"{path}: cannot be read ({error.strerror}); run `tumor-cascade configure phantom` to make one."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ParamsError(
+            f"{path}: is no UTF-8 text (byte {error.start}: {error.reason}); save it as UTF-8."
         ) from error
     except YAMLError as error:
         raise ParamsError(f"{path}: is no valid YAML: {error}") from error

@@ -37,11 +37,12 @@ executor_input_option = click.option(
 
 
 class StoredPath(click.Path):
-    """A path, or an s3:// URL, which a path would spoil."""
+    """A path, or an s3:// URL or nothing, which a path would spoil: an empty one is the folder that one works in."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return a checked path, or the URL as it is."""
-        return value if str(value).startswith(S3_SCHEME) else super().convert(value, param, ctx)
+        """Return a checked path, or the URL or nothing as it is."""
+        is_kept = not str(value) or str(value).startswith(S3_SCHEME)
+        return value if is_kept else super().convert(value, param, ctx)
 
 
 def require_making(stage: str) -> None:

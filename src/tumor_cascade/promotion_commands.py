@@ -1,17 +1,24 @@
 """The commands of promotion and of the registry's upkeep. What they need is imported when they run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from tumor_cascade.commands import ANY_PATH, EXISTING, RESEARCH_USE, format_examples, params_option, set_option, warn
+from tumor_cascade import RESEARCH_USE
+from tumor_cascade.commands import ANY_PATH, EXISTING, format_examples, params_option, set_option, warn
 from tumor_cascade.data_flags import DATA_INPUTS, localize_slices
 from tumor_cascade.errors import DataError, PromotionRefused
 from tumor_cascade.executor_output import write_executor_output
 from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams, parse_section
 from tumor_cascade.pod_options import executor_input_option, params_json_option, read_values, require_making
 from tumor_cascade.stages.interface import ACTS
+
+if TYPE_CHECKING:
+    from tumor_cascade.stages.promote_cascade import JudgedPatients
 
 SETTINGS = (
     "Settings: MLFLOW_TRACKING_URI (else mlflow.db here); TUMOR_CASCADE_LEDGER, a folder or s3://bucket/prefix (else "
@@ -60,6 +67,30 @@ def build_promotion_command() -> click.Command:
     return command
 
 
+@contextmanager
+def judged_patients(
+    data: Path | None, layout: Literal["kaggle", "images"], values: dict[str, Any], origin: str
+) -> Iterator["JudgedPatients | None"]:
+    """Yield the patients of a folder or zip, ingested for the while; None where none is named.
+
+    Args:
+        data: Folder or zip.
+        layout: How it lies.
+        values: Params as plain values.
+        origin: What to call their source in messages.
+    """
+    if data is None:
+        yield None
+        return
+    from tumor_cascade.labelled_folder import LabelledFolder, ingested_folder
+    from tumor_cascade.stages.promote_cascade import JudgedPatients
+
+    params = parse_section(values, "ingest_data", origin)
+    assert isinstance(params, IngestDataParams)
+    with ingested_folder(LabelledFolder(data, layout, params)) as (slices, manifest):
+        yield JudgedPatients(slices, manifest, data.name)
+
+
 def promote(
     params_path: Path,
     overrides: tuple[str, ...],
@@ -75,29 +106,24 @@ def promote(
     from tumor_cascade.registry.checkout import describe_checkout
     from tumor_cascade.registry.policy import choose_policy
     from tumor_cascade.registry.shared import open_shared
-    from tumor_cascade.stages.promote_cascade import JudgedFolder, PromotionSettings, promote_cascade, read_source
+    from tumor_cascade.stages.promote_cascade import PromotionSettings, promote_cascade, read_source
 
     require_making("promote_cascade")
     values, origin = read_values("promote_cascade", params_path, overrides, params_json)
     scoring = parse_section(values, "evaluate_cascade", origin)
     assert isinstance(scoring, EvaluateCascadeParams)
-    judged = None
-    if data is not None:
-        ingest = parse_section(values, "ingest_data", origin)
-        assert isinstance(ingest, IngestDataParams)
-        judged = JudgedFolder(data, layout, ingest)
     flags = localize_slices(flags)
     settings = PromotionSettings(
         policy_path=policy or choose_policy(read_source(flags["slices"])),
         params=scoring,
         shared=open_shared(),
         checkout=describe_checkout(),
-        judged=judged,
     )
     click.echo(f"Ledger: {settings.shared.store.url}")
-    if judged is None:
+    if data is None:
         warn("Judged on the locked test set, which this opens; --data judges on other patients.")
-    outcome = promote_cascade(settings, **flags)
+    with judged_patients(data, layout, values, origin) as judged:
+        outcome = promote_cascade(replace(settings, judged=judged), **flags)
     write_executor_output("promote_cascade", executor_input, flags)
     entry = outcome.entry
     earlier = "" if outcome.is_new else ", as entered before"

@@ -82,12 +82,14 @@ def down(data: Path) -> None:
 
 @services.command()
 @data_option
-@host_option
-def status(data: Path, host: str) -> None:
+@click.option(
+    "--host", envvar="TUMOR_CASCADE_SERVICES_HOST", help="Address to show.  [default: the one that they listen on]"
+)
+def status(data: Path, host: str | None) -> None:
     """Print which servers run, where, and what to put into the environment; exit 1 unless all run."""
     from tumor_cascade.registry.services import Services
 
-    found = Services.open(data, host)
+    found = Services.open(data, host) if host else Services.open(data).where_they_run()
     for line in found.describe():
         click.echo(line)
     raise SystemExit(0 if found.is_complete() else 1)

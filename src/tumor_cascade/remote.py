@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tumor_cascade.errors import ParamsError
+from tumor_cascade.object_store import refuse_credentials
 
 REMOTE_NAME = "storage"
 # DVC waits for minutes where a store does not answer; botocore tries several times on top of that.
@@ -23,13 +24,8 @@ def configure_remote(url: str, endpoint_url: str | None = None, repository: Path
     Raises:
         ParamsError: The URL holds credentials, an endpoint comes without an S3 URL, or DVC refuses.
     """
-    parts = [urlsplit(one) for one in (url, endpoint_url or "")]
-    if any(part.username or part.password for part in parts):
-        raise ParamsError(
-            "the URL holds credentials, and .dvc/config is committed; leave them out of it and set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment."
-        )
-    is_s3 = parts[0].scheme == "s3"
+    refuse_credentials(url, endpoint_url or "")
+    is_s3 = urlsplit(url).scheme == "s3"
     if endpoint_url and not is_s3:
         raise ParamsError(f"--endpoint-url goes with an s3:// URL, not with {url}; leave it out or correct the URL.")
     _run_dvc(repository, "remote", "add", "--default", "--force", REMOTE_NAME, url)

@@ -29,15 +29,29 @@ def predict_stored(
         is_overwrite: Whether earlier predictions may be replaced; in a bucket, masks that no line names may stay.
 
     Raises:
-        ParamsError: `out` has something else, or there is no such version.
+        ParamsError: `out` has something else or is read, or there is no such version.
         DataError: Cascade or version is damaged, a bucket cannot be used, or not a single image can be read.
     """
+    check_bucket(out, source)
     with (
         local_out(out, is_overwrite=is_overwrite) as target,  # first: a refusal must not wait for a download
         local_source(source) as folder,
         open_cascade(cascade, model) as packed,
     ):
         return predict(folder, packed, target, is_overwrite=is_overwrite)
+
+
+def check_bucket(out: Path | str, source: Path | str) -> None:
+    """Refuse to write over, into or around a place in a bucket that is read; `check_out_folder` does so for folders.
+
+    Raises:
+        ParamsError: `out` is such a place.
+    """
+    if isinstance(out, Path) or isinstance(source, Path):
+        return
+    written, read = (f"{open_store(url).url}/" for url in (out, source))
+    if written.startswith(read) or read.startswith(written):
+        raise ParamsError(f"output {out} lies at, in or around {source}, which is read; choose another.")
 
 
 @contextmanager
@@ -61,11 +75,12 @@ def local_out(out: Path | str, *, is_overwrite: bool) -> Iterator[Path]:
         yield out
         return
     store = open_store(out)
-    if not is_overwrite and store.list_keys(LINES_NAME):
+    if not is_overwrite and store.find_size(LINES_NAME) is not None:
         raise ParamsError(f"{out} holds earlier predictions; add --overwrite to replace them or choose another.")
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work, "predictions")
         yield folder
+        store.remove(LINES_NAME)  # earlier lines beside new masks would tell of other predictions
         keys = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
         for _ in run_parallel(lambda key: store.upload(folder / key, key), [key for key in keys if key != LINES_NAME]):
             pass
@@ -78,7 +93,8 @@ def open_cascade(cascade: Path, model: str | None) -> Iterator[Path]:
     if model is None:
         yield cascade
         return
-    from tumor_cascade.registry.served_version import CASCADE_DIR, checked_version
+    from tumor_cascade.registry.health import CASCADE_DIR
+    from tumor_cascade.registry.served_version import checked_version
 
     with checked_version(model) as folder:
         yield folder / CASCADE_DIR

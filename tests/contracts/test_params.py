@@ -2,6 +2,7 @@ import ast
 import copy
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline import ROOT
 from tumor_cascade.configuration import BASE, PRESETS, PRESETS_DIR, build_preset
 from tumor_cascade.content import PACKAGE_DIR
 from tumor_cascade.errors import ParamsError
-from tumor_cascade.params import Params, parse_params
+from tumor_cascade.params import Params, parse_params, read_yaml
 
 # Names that say it all; every other field has a description.
 OBVIOUS = set(
@@ -99,6 +100,15 @@ def test_parse_params__a_number_as_text_is_refused(leaf: Leaf) -> None:
             "train_segmenter.fn_weight is 1.4; must be less than or equal to 1. Correct it.$",
         ),
         (("train_segmenter", "widths"), [16], "train_segmenter.widths is .16.; must have at least 2 items"),
+        (("train_segmenter", "widths"), [16, 0], "train_segmenter.widths.1 is 0; must be greater than or equal to 1"),
+        (("assemble_cascade", "mask_thresholds"), [0.5, 1.0], "mask_thresholds.1 is 1.0; must be less than 1"),
+        (("validate_data", "max_institution_drift"), 0.2, "drift is 0.2; must be greater than or equal to 1"),
+        (
+            ("assemble_cascade", "postprocessing", "has_only_largest_component"),
+            True,
+            "has_only_largest_component is true with gate classifier; must be false: the gate cuts lesions in two.*"
+            r"; set it to false, or the gate to none\.$",
+        ),
         (("train_classifier", "network"), "vgg", "network is 'vgg'; must be 'resnet18', 'resnet50' or 'efficient"),
         (("validate_data", "tumor_pixel_share"), [0.3, 0.1], "tumor_pixel_share is .0.3, 0.1.; must be .low, high."),
         (("assemble_cascade", "folds"), [5], "assemble_cascade.folds is .5.; must be different numbers from 0 to 4"),
@@ -134,6 +144,17 @@ def test_parse_params__all_that_an_encoder_cannot_take_is_named() -> None:
         "widths; change it; train_segmenter.widths is [16, 32]; must be five with encoder efficientnet_lite0; "
         "correct it."
     )
+
+
+def test_parse_params__the_largest_component_alone_goes_without_a_gate() -> None:
+    values = replace(PHANTOM, ("assemble_cascade", "postprocessing", "has_only_largest_component"), True)
+    parse_params(replace(values, ("assemble_cascade", "gate"), "none"), "test")
+
+
+def test_read_yaml__a_file_that_is_no_utf_8(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_bytes("seed: 1 # für".encode("latin-1"))
+    with pytest.raises(ParamsError, match=r"params\.yaml: is no UTF-8 text \(byte 11: invalid .*; save it as UTF-8"):
+        read_yaml(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("name", PRESETS)

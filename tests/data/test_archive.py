@@ -1,4 +1,5 @@
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -116,6 +117,21 @@ def test_read__other_size_than_declared(archive_path: Path, size: int) -> None:
     patch_member(archive_path, MEMBER, "file_size", size)
     with pytest.raises(DataError, match=r"damaged in the archive|unpacks to [0-9]+ bytes where the archive says"):
         read_first(archive_path)
+
+
+def test_read__offset_that_no_file_has(archive_path: Path) -> None:
+    member = zipfile.ZipInfo("a.tif")
+    member.extra = struct.pack("<HHQ", 1, 8, 2**63)  # where zip64 keeps an offset of 64 bits
+    with zipfile.ZipFile(archive_path, "a") as archive:
+        archive.writestr(member, b"x")
+    patch_member(archive_path, "a.tif", "header_offset", 2**32 - 1)  # "see the extra field"
+    with pytest.raises(DataError, match=r"a\.tif is damaged in the archive .*download or pack the archive again"):
+        read_first(archive_path)
+
+
+def test_open_archive__that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\); make it readable"):
+        list_violations(tmp_path)
 
 
 def test_read__wrong_checksum(archive_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The near-duplicate scan."""
 
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,13 @@ import pandas as pd
 import pytest
 
 from manifests import SIZE_PX, make_manifest, write_volumes
-from tumor_cascade.data.duplicates import correlate_images, describe_leaks, find_candidates, find_near_duplicates
+from tumor_cascade.data.duplicates import (
+    DuplicatePair,
+    correlate_images,
+    describe_leaks,
+    find_candidates,
+    find_near_duplicates,
+)
 from tumor_cascade.data.volumes import hash_pixels
 
 RULES = {"max_hash_distance": 4, "min_correlation": 0.985}
@@ -93,6 +100,42 @@ def test_find_near_duplicates__slices_of_one_patient_in_two_folds(cohort: tuple[
     [pair] = find_near_duplicates(manifest, np.arange(len(manifest)) % 2, slices_dir, **RULES)
     assert pair.is_same_patient
     assert describe_leaks([pair]) == []
+
+
+def test_find_near_duplicates__pairs_are_those_of_a_plain_loop(cohort: tuple[Path, pd.DataFrame]) -> None:
+    slices_dir, manifest = cohort
+    for source, target, noise in ((2, 25, 5.0), (3, 26, 0.0), (4, 31, 40.0), (12, 33, 2.0), (13, 5, 9.0)):
+        manifest = plant(slices_dir, manifest, source, target, noise)
+    arrays = {name: np.load(slices_dir / f"{name}.npy")[:, 1] for name in manifest["patient_id"].unique()}
+    flair = [arrays[name][index] for name, index in zip(manifest["patient_id"], manifest["slice_index"], strict=True)]
+    hashes, digests = ([*manifest[name]] for name in ("perceptual_hash", "image_sha256"))
+    folds, expected = folds_of(manifest), []
+    for i in range(len(manifest)):
+        for j in range(i + 1, len(manifest)):
+            is_equal = digests[i] == digests[j]
+            is_near = (int(hashes[i], 16) ^ int(hashes[j], 16)).bit_count() <= 4
+            if folds[i] != folds[j] and (is_near or is_equal):
+                correlation = 1.0 if is_equal else correlate_images(flair[i], flair[j])
+                if correlation >= 0.985:
+                    ids, numbers = (
+                        tuple(manifest.loc[[i, j], name].tolist()) for name in ("patient_id", "slice_number")
+                    )
+                    expected.append(DuplicatePair(ids, numbers, (folds[i], folds[j]), round(correlation, 4)))
+    assert len(expected) == 4  # noise of SD 40 is another picture
+    assert find_near_duplicates(manifest, folds, slices_dir, **RULES) == expected
+
+
+def test_find_near_duplicates__holds_the_compared_slices_alone(tmp_path: Path) -> None:
+    manifest = write_volumes(tmp_path, make_manifest(24, 10))
+    manifest["perceptual_hash"] = "0" * 16  # every slice is like every other one, up to its pixels
+    keep = manifest["slice_index"] == 0  # but for most, which are nearly blank
+    manifest.loc[~keep, "foreground_share"] = 0.0
+    num_bytes = sum(path.stat().st_size for path in tmp_path.glob("*.npy"))
+    tracemalloc.start()
+    assert find_near_duplicates(manifest, folds_of(manifest), tmp_path, **RULES) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < num_bytes / 3
 
 
 def test_describe_leaks__one_line_per_two_patients(cohort: tuple[Path, pd.DataFrame]) -> None:

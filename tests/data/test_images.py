@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,16 @@ def test_read_patients__violations(tmp_path: Path) -> None:
         "b.tif cannot be decoded as TIFF",
     ]
     assert all(word in str(caught.value) for word in words)
+
+
+def test_read_patients__a_name_that_is_no_utf_8(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/scan\xff.png")).write_bytes(encode(make_image(1), "PNG"))
+    (tmp_path / "größe.png").write_bytes(encode(make_image(1), "PNG"))
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert caught.value.violations == [
+        r"'scan\udcff.png' has a name that is no UTF-8, as manifests need it; rename it."
+    ]
 
 
 def test_read_patients__empty_folder(tmp_path: Path) -> None:

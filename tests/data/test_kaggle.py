@@ -283,6 +283,17 @@ def test_read_patients__patient_too_large(folder: Path, monkeypatch: pytest.Monk
     assert first.startswith(f"patient {FIRST} has over 8192 bytes decoded")
 
 
+def test_read_patients__names_of_terminal_codes_are_shown_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "A\x1b[31m"
+    for number, size_px in enumerate((32, 32, 48)):
+        add_slice(tmp_path, hostile, number, make_image(number, size_px), make_mask(size_px))
+    assert r"'A\x1b[31m_2.tif' is 48x48 but most slices of its patient are 32x32" in find_violations(tmp_path)[-1]
+    monkeypatch.setattr(kaggle, "MAX_PATIENT_BYTES", 8192)
+    assert find_violations(tmp_path)[-1].startswith(r"patient 'A\x1b[31m' has over 8192 bytes decoded")
+
+
 def test_read_patients__hostile_member_and_bad_image_in_one_zip(folder: Path, tmp_path: Path) -> None:
     image_path(folder, SECOND, 1).write_bytes(b"")
     path = make_zip(folder, tmp_path / "archive.zip")

@@ -1,6 +1,8 @@
+import io
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,6 +24,22 @@ def test_write_manifest__same_rows_same_bytes(tmp_path: Path) -> None:
     for name, one in (("a", rows), ("b", rows.sample(frac=1, random_state=1)), ("c", rows[rows.columns[::-1]])):
         write_manifest(one, tmp_path / name)
     assert len({hash_file(tmp_path / name) for name in "abc"}) == 1
+
+
+def test_write_manifest__bytes_are_those_of_the_sorted_table(tmp_path: Path) -> None:
+    rows, path, expected = make_manifest(), tmp_path / "manifest.parquet", io.BytesIO()
+    table = pa.Table.from_pandas(rows[MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA, preserve_index=False)
+    pq.write_table(table.replace_schema_metadata(None), expected, compression="zstd")
+    write_manifest(rows.iloc[::-1], path)
+    assert path.read_bytes() == expected.getvalue()
+
+
+def test_write_manifest__fills_the_file_that_its_caller_has_locked(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.parquet"
+    path.touch()
+    before = path.stat().st_ino
+    write_manifest(make_manifest(), path)
+    assert path.stat().st_ino == before
 
 
 def test_write_manifest__sorts_slices_by_number_not_by_text(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from archives import make_archive, make_zip
+from archives import make_archive, make_patient_id, make_zip
 from packed_folders import read_files
+from tumor_cascade.data.volume_files import open_volumes
 from tumor_cascade.data_plane import raw_data
 from tumor_cascade.data_plane.raw_data import download_raw
 from tumor_cascade.errors import DataError
@@ -22,6 +23,17 @@ def test_download_raw__a_prefix_is_a_folder_that_is_gone_afterwards(store: Objec
     with download_raw(f"{store.url}/lgg/raw") as folder:
         assert read_files(folder) == read_files(archive)
     assert not folder.exists()
+
+
+def test_download_raw__a_patients_folder_keeps_its_name(store: ObjectStore, tmp_path: Path) -> None:
+    patient = make_patient_id(0)
+    upload_folder(store, make_archive(tmp_path / "archive", num_slices=3), "lgg")
+    with (
+        download_raw(f"{store.url}/lgg/kaggle_3m/{patient}/") as folder,
+        open_volumes(folder) as (_, volumes, faults),
+    ):
+        assert [(volume.volume_id, list(volume.images)) for volume in volumes] == [(patient, [1, 2, 3])]
+        assert not faults
 
 
 def test_download_raw__a_key_is_a_file(store: ObjectStore, tmp_path: Path) -> None:

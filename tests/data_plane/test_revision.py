@@ -138,3 +138,13 @@ def test_find_remote__without_one_is_refused(repository: Path) -> None:
     commit(repository, {".dvc/config": "[core]\n    analytics = false\n"})
     with pytest.raises(ParamsError, match=r"has no default DVC remote in \.dvc/config; run `tumor-cascade remote URL`"):
         find_remote(repository, "HEAD")
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_find_remote__credentials_in_its_url_are_refused_and_not_repeated(repository: Path, is_committed: bool) -> None:
+    url = "s3://key:secret@bucket/x"
+    if is_committed:
+        commit(repository, {".dvc/config": CONFIG.replace("../../store", url)})
+    with pytest.raises(ParamsError, match="the URL holds credentials, and it is kept and passed on") as raised:
+        resolve_revision(repository, "HEAD", None if is_committed else url)
+    assert "secret" not in str(raised.value)

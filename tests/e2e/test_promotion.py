@@ -87,7 +87,7 @@ def test_servers__an_edited_file_and_a_moved_alias_are_named_and_the_alias_is_pu
         assert "tumor-cascade version 1: artifacts/cascade/cascade.json was edited" in found
         assert "alias champion points to version none; after ledger entry 2 it is 1: moved by hand" in found
         found = run("tumor-cascade", "explain", str(promoted.version), is_failure_expected=True)
-        assert "BROKEN   artifacts/cascade/cascade.json is edited" in found
+        assert "BROKEN   artifacts/cascade/cascade.json was edited" in found
     finally:
         artifacts.upload(before, name)
     assert "alias champion: none -> 1" in run("tumor-cascade", "registry", "recover")
@@ -119,11 +119,9 @@ def trial(smoke: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workpla
 
 def offer(trial: Workplace, artifacts: str, *flags: str, is_failure_expected: bool = False) -> str:
     """Offer the product of an artifacts folder to the gate; return what it says of it."""
-    cascade = f"{artifacts}/assemble_cascade/cascade"
-    return trial.run(
-        *("tumor-cascade", "promote_cascade", "--policy", POLICY, "--data", NEW_PATIENTS, "--cascade", cascade, *flags),
-        is_failure_expected=is_failure_expected,
-    )
+    paths = ("--cascade", f"{artifacts}/assemble_cascade/cascade", "--report", f"{artifacts}/evaluate_cascade/report")
+    command = ("tumor-cascade", "promote_cascade", "--policy", POLICY, "--data", NEW_PATIENTS, *paths, *flags)
+    return trial.run(*command, is_failure_expected=is_failure_expected)
 
 
 def read_verdicts(trial: Workplace) -> list[tuple[str, int]]:

@@ -9,7 +9,10 @@ from click.testing import CliRunner
 from pipelines.cli import main
 from pipelines.golden import IMAGE, REFERENCE
 from tumor_cascade.configuration import configure
+from tumor_cascade.object_store import FolderStore
 from tumor_cascade.registry.client import connect
+from tumor_cascade.registry.entries import VersionRef
+from tumor_cascade.registry.ledger import append_entry, read_chain
 from workplaces import ROOT
 
 CONTENT_ID = "c0ffee" + 58 * "0"
@@ -77,3 +80,15 @@ def test_kserve__without_such_an_alias_is_refused(
     text, said = write(tmp_path, "kserve", "--alias", "challenger")
     assert not text
     assert "tumor-cascade has no alias challenger in this registry; it has: champion" in said
+
+
+def test_kserve__an_alias_that_was_moved_by_hand_is_refused(
+    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, store = VersionRef(version=1, content_id=64 * "0"), FolderStore(tmp_path / "ledger")
+    append_entry(store, read_chain(store), "promote", champion, {}, why="it is better")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry)
+    monkeypatch.setenv("TUMOR_CASCADE_LEDGER", str(tmp_path / "ledger"))
+    text, said = write(tmp_path, "kserve")
+    assert not text
+    assert "tumor-cascade@champion is version 2 in the registry; by the ledger, which decides, it is 1" in said

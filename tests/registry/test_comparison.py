@@ -5,6 +5,7 @@ from promotions import build_scores
 from tumor_cascade.evaluation.statistics import Bootstrap, Estimate
 from tumor_cascade.registry.comparison import Difference, compare, estimate_metric, share_error
 from tumor_cascade.registry.judged_metrics import METRICS, Scores
+from tumor_cascade.registry.policy import MetricName
 
 BOOTSTRAP = Bootstrap(20, num_resamples=2000, confidence=0.95, seed=1)
 
@@ -44,6 +45,24 @@ def test_compare__a_gain_is_positive_where_fewer_is_better() -> None:
     worse = Scores(second.slices, second.patients.assign(cascade_false_lesions=2))
     difference = compare("false_lesions_per_volume", first, worse, BOOTSTRAP)
     assert (difference.candidate, difference.champion, difference.gain) == (0.0, 2.0, Estimate(2.0, 2.0, 2.0))
+
+
+@pytest.mark.parametrize("name", ["patient_sensitivity", "lesion_recall"])
+def test_estimate_metric__patients_without_tumor_show_nothing_of_a_share_found(name: MetricName) -> None:
+    # Clopper and Pearson, 6 of 6: 0.025^(1/6) = 0.5407; of 36 they would say 0.9026.
+    scores = build_scores([0.8] * 6, num_tumor_free=30)
+    estimate = estimate_metric(name, scores, Bootstrap(36, num_resamples=2000, confidence=0.95, seed=1))
+    assert estimate == Estimate(1.0, pytest.approx(0.5407, abs=1e-4), 1.0)
+
+
+@pytest.mark.parametrize("name", ["patient_sensitivity", "lesion_recall"])
+def test_compare__patients_without_tumor_show_nothing_of_a_share_found(name: MetricName) -> None:
+    # Of 6 with tumor none is lost: p = 0.8^6 = 0.2621 for the margin 0.2, detectable from 1 - 0.05^(1/6) = 0.3930 on.
+    scores = build_scores([0.8] * 6, num_tumor_free=30)
+    difference = compare(name, scores, scores, Bootstrap(36, num_resamples=2000, confidence=0.95, seed=1))
+    assert difference.num_patients == 6
+    assert difference.test(-0.2) == pytest.approx(0.2621, abs=1e-4)
+    assert difference.detect(0.05, 0.8) == pytest.approx(0.3930, abs=1e-4)
 
 
 def test_metrics__on_scores_known_on_paper() -> None:

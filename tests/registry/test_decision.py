@@ -7,7 +7,7 @@ import pytest
 
 from promotions import build_fact, build_policy, build_scores
 from tumor_cascade.errors import DataError
-from tumor_cascade.registry.decision import decide
+from tumor_cascade.registry.decision import decide, find_strata
 from tumor_cascade.registry.verdicts import Check, Decision
 
 NUM_PATIENTS = 40
@@ -132,6 +132,21 @@ def test_decide__a_stratum_beyond_its_margin_does_as_the_policy_says(if_undecida
     candidate = build_scores([1.0, 0.9, 0.9, 0.9, 0.9, 0.3, 0.9, 0.9, 0.9, 0.9] * 4, institutions=institutions)
     policy = build_policy(strata__if_undecidable=if_undecidable)
     assert decide(policy, [build_fact()], candidate, champion).verdict == verdict
+
+
+def test_decide__patients_without_tumor_do_not_make_up_for_those_with() -> None:
+    decision = decide(build_policy(), [build_fact()], build_scores([0.95] * 19, num_tumor_free=30), None)
+    check = find_check(decision, "patients", "num_patients")
+    assert (check.outcome, check.finding, decision.num_patients) == ("abstain", "19 patients with tumor", 49)
+
+
+def test_find_strata__patients_without_tumor_are_in_none() -> None:
+    patients = build_scores([0.8] * 4, num_tumor_free=6).patients
+    groups = find_strata(patients, [2000])
+    assert {name: list(group) for name, group in groups.items()} == {
+        name: ["P000", "P001", "P002", "P003"]
+        for name in ("Tumor \N{GREATER-THAN OR EQUAL TO} 2,000 px", "Institution A")
+    }
 
 
 def test_decide__the_first_promotion_rests_on_facts_and_floors() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from tumor_cascade.cli import main
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.registry.lineage import Finding, explain
 from tumor_cascade.registry.origin import open_product
-from tumor_cascade.storage import CONTENT_NAME, hash_file, write_json
+from tumor_cascade.registry.versions import hash_files
+from tumor_cascade.storage import CONTENT_NAME, write_json
 
 CASCADE = Path("artifacts/assemble_cascade/cascade")
 
@@ -60,6 +62,11 @@ def test_explain__an_edited_record(artifacts: Path) -> None:
     assert find_broken(list_findings()) == [f"train_segmenter {content['content_id']}"]
 
 
+def test_explain__an_added_network(artifacts: Path) -> None:
+    shutil.copytree(CASCADE / "segmenters/fold-0", CASCADE / "segmenters/fold-9")  # `load_cascade` would average it in
+    assert find_broken(list_findings()) == ["segmenters/fold-9 is not what the cascade was made from"]
+
+
 def test_explain__data_elsewhere_are_out_of_reach_not_broken(artifacts: Path) -> None:
     findings = list_findings(artifacts=Path("nowhere"))
     assert not find_broken(findings)
@@ -72,10 +79,17 @@ def test_explain__files_of_a_version(artifacts: Path) -> None:
     (version / "artifacts").mkdir()
     (version / "cascade").rename(version / "artifacts" / "cascade")
     name = "artifacts/cascade/cascade.json"
-    write_json(
-        version / "artifacts" / "version.json", {"files": {name: hash_file(version / name), "gone.json": 64 * "0"}}
-    )
-    assert find_broken(list_findings(version)) == ["gone.json is missing"]
+    files = hash_files(version)
+    for shell in ("MLmodel", "registered_model_meta"):
+        (version / shell).touch()
+    (version / "artifacts/cascade/notes.json").touch()
+    (version / name).write_text("{}")
+    write_json(version / "artifacts" / "version.json", {"files": {**files, "gone.json": 64 * "0"}})
+    assert find_broken(list_findings(version)) == [
+        "artifacts/cascade/cascade.json was edited",
+        "artifacts/cascade/notes.json was added",
+        "gone.json is missing",
+    ]
 
 
 def test_open_product__neither_folder_nor_version(workplace: Path) -> None:

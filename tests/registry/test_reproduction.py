@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from outputs import read_content_id, write_outputs
 from tumor_cascade.cli import main
 from tumor_cascade.params import read_yaml
+from tumor_cascade.registry.client import connect, open_experiment
 from tumor_cascade.registry.executions import Execution
 from tumor_cascade.registry.outputs import read_outputs
 from tumor_cascade.registry.recipe import Recipe
@@ -55,3 +56,23 @@ def test_reproduce__nobody_knows_the_commit(content_id: str) -> None:
     done = CliRunner().invoke(main, ["reproduce", CASCADE])
     assert done.exit_code == 3
     assert "nobody here knows its commit; set MLFLOW_TRACKING_URI" in done.output
+
+
+def test_reproduce__a_commit_of_the_tracking_server_that_is_no_hash_is_refused(content_id: str) -> None:
+    (Path("runs/assemble_cascade") / f"{content_id}.json").unlink()
+    client = connect()
+    commit = f"{COMMIT}; touch pwned \x1b[2J"
+    client.create_run(open_experiment(client), tags={"content_id": content_id, "commit": commit})
+    for flags in ([], ["--run"]):
+        done = CliRunner().invoke(main, ["reproduce", CASCADE, *flags])
+        assert done.exit_code == 3
+        assert f"its commit is '{COMMIT}; touch pwned \\x1b[2J'; must be 40 hexadecimal digits" in done.output
+        assert "git worktree" not in done.output
+
+
+def test_reproduce__a_content_id_that_is_no_hash_is_refused(content_id: str) -> None:
+    path = Path(CASCADE) / "content.json"
+    path.write_text(path.read_text().replace(content_id, "$(touch pwned)"))
+    done = CliRunner().invoke(main, ["reproduce", CASCADE])
+    assert done.exit_code == 3
+    assert f"{CASCADE}: its content_id is '$(touch pwned)'; must be 64 hexadecimal digits" in done.output

@@ -25,7 +25,12 @@ from tumor_cascade.registry.entries import PolicyRef
 from tumor_cascade.registry.ledger import name_entry
 from tumor_cascade.registry.location import DEFAULT_NAME, LEDGER_VARIABLE
 from tumor_cascade.registry.promotion import promote
-from tumor_cascade.registry.served_version import check_version, open_version, read_version_number
+from tumor_cascade.registry.served_version import (
+    check_version,
+    checked_version,
+    open_version,
+    read_version_number,
+)
 from tumor_cascade.registry.shared import open_shared
 from tumor_cascade.serving.answers import KEYS
 from tumor_cascade.storage import hash_file
@@ -168,7 +173,42 @@ def test_check_version__a_tracking_server_that_is_away_does_not_stop_it(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with caplog.at_level(logging.WARNING):
         check_version(version)
-    assert "the ledger cannot be reached" in caplog.text
+    assert "the registry cannot be asked for its ledger: http://127.0.0.1:9 does not answer" in caplog.text
+    assert "no ledger can be reached: the version's files were checked against its own manifest alone" in caplog.text
+
+
+def test_check_version__a_ledger_that_the_environment_names_is_asked_though_the_tracking_server_is_away(
+    home: Path, version: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv(LEDGER_VARIABLE, str(home / DEFAULT_NAME))
+    check_version(version)
+    assert "checked against its own manifest alone" not in caplog.text
+    (version / "MLmodel").write_text((version / "MLmodel").read_text() + "\n")
+    with pytest.raises(DataError, match="not what the ledger knows"):
+        check_version(version)
+
+
+def test_check_version__a_ledger_folder_that_is_not_there_is_no_edited_ledger(
+    home: Path, version: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (home / DEFAULT_NAME).rename(home / "unmounted")
+    try:
+        check_version(version)
+    finally:
+        (home / "unmounted").rename(home / DEFAULT_NAME)
+    assert f"the ledger cannot be reached: [Errno 2] No such file or directory: '{home / DEFAULT_NAME}" in caplog.text
+    assert "no ledger can be reached: the version's files were checked against its own manifest alone" in caplog.text
+
+
+def test_check_version__entries_that_are_gone_from_a_ledger_are_noticed(home: Path, version: Path) -> None:
+    entry = home / DEFAULT_NAME / name_entry(1)
+    entry.rename(home / "entry")
+    try:
+        with pytest.raises(DataError, match="ledger entry 1 is gone: the registry remembers it"):
+            check_version(version)
+    finally:
+        (home / "entry").rename(entry)
 
 
 def test_open_version__loads_the_champion_for_our_own_server(home: Path) -> None:
@@ -176,6 +216,25 @@ def test_open_version__loads_the_champion_for_our_own_server(home: Path) -> None
     (answer,) = loaded.engine.answer([make_row(1)], None)
     assert (answer["status"], answer["model_version"]) == ("ok", 1)
     loaded.engine.close()
+
+
+def test_checked_version__an_alias_that_was_moved_by_hand_is_refused(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, policy = open_shared(), PolicyRef(name="paper", sha256="4" * 64)
+    for verdict in ("promote", "refuse"):
+        cascade = write_candidate(workplace / verdict, verdict, gate_threshold=0.0)
+        promote(shared.registry, shared.store, cascade, policy, lambda *_, verdict=verdict: judge_as(verdict))
+    with checked_version(CHAMPION) as folder:
+        assert read_version_number(folder) == 1
+    shared.registry.set_alias("champion", 2)
+    refusal = "champion is version 2 in the registry; by the ledger, which decides, it is 1: .* registry recover"
+    for _ in ("with the variable", "without"):
+        with pytest.raises(DataError, match=refusal):
+            open_version(CHAMPION)(lambda num_slices, seconds: None)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # mlflow.db stands in this folder
+    with checked_version("models:/tumor-cascade/2") as folder:
+        assert read_version_number(folder) == 2
 
 
 def test_checked_version__predict_asks_the_champion_as_it_asks_its_folder(home: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 import os
 import shutil
+import signal
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +11,7 @@ from click.testing import CliRunner
 from tumor_cascade.cli import main
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.registry import postgres
-from tumor_cascade.registry.daemons import ServiceError
+from tumor_cascade.registry.daemons import Daemon, ServiceError, start_daemon, stop_daemon
 from tumor_cascade.registry.postgres import check_account, find_postgres
 from tumor_cascade.registry.services import Services, read_keys, warn_of_full_disk
 
@@ -76,3 +78,18 @@ def test_status__nothing_runs(tmp_path: Path) -> None:
     assert done.output.split() == ["mlflow", "down", "s3", "down", "postgres", "down"]
     done = CliRunner().invoke(main, ["services", "down", "--data", str(tmp_path / "services")])
     assert done.output == "Stopped: nothing ran\n"
+
+
+def test_status__shows_the_address_that_a_server_listens_on(tmp_path: Path) -> None:
+    processes = tmp_path / "services" / "processes"
+    stand_in = [sys.executable, "-c", "import time; time.sleep(600)"]
+    start_daemon(Daemon("mlflow", stand_in, [], lambda: True, host="127.0.0.2"), processes, 10)
+    try:
+        status = ["services", "status", "--data", str(tmp_path / "services")]
+        shown = CliRunner().invoke(main, status, env={"TUMOR_CASCADE_MLFLOW_PORT": "5001"}).output
+        given = CliRunner().invoke(main, [*status, "--host", "127.0.0.3"]).output
+    finally:
+        stop_daemon("mlflow", signal.SIGTERM, processes, 10)
+    assert "mlflow   http://127.0.0.2:5001  pid" in shown
+    assert "export MLFLOW_TRACKING_URI=http://127.0.0.2:5001" in shown
+    assert "export MLFLOW_TRACKING_URI=http://127.0.0.3:5000" in given

@@ -16,8 +16,8 @@ from tumor_cascade.errors import DataError
 from tumor_cascade.models.cascade import Cascade, VolumePrediction
 from tumor_cascade.params import AssembleCascadeParams
 from tumor_cascade.product import load_cascade, load_fold_cascade
-from tumor_cascade.stages.assemble_cascade import assemble_cascade
-from tumor_cascade.storage import hash_file
+from tumor_cascade.stages.assemble_cascade import assemble_cascade, check_networks
+from tumor_cascade.storage import hash_file, hash_path
 
 PARAMS: dict[str, Any] = {
     "folds": [0],
@@ -263,6 +263,25 @@ def test_assemble_cascade__network_in_the_folder_of_another_fold(own: TrainedFol
     shutil.copytree(own.segmenter / "fold-1", own.segmenter / "fold-0")
     with pytest.raises(DataError, match="segmenters/fold-0 was trained for fold 1; its folder must say so"):
         assemble(own, tmp_path / "out")
+
+
+def test_check_networks__lets_fitting_networks_pass(trained: TrainedFolds) -> None:
+    digests = {noun: hash_path(trained.data[noun]) for noun in ("manifest", "splits")}
+    roles = {
+        "classifiers": trained.classifier / "fold-0/classifier",
+        "segmenters": trained.segmenter / "fold-0/segmenter",
+    }
+    check_networks({f"{role}/fold-0": path for role, path in roles.items()}, digests)
+
+
+def test_assemble_cascade__networks_in_each_other_s_place(trained: TrainedFolds, tmp_path: Path) -> None:
+    swapped = TrainedFolds(trained.data, classifier=trained.segmenter, segmenter=trained.classifier)
+    with pytest.raises(DataError) as raised:
+        assemble(swapped, tmp_path / "out")
+    assert raised.value.violations == [
+        "classifiers/fold-0 is a segmenter; must be a classifier. Name what train_classifier wrote in --classifier.",
+        "segmenters/fold-0 is a classifier; must be a segmenter. Name what train_segmenter wrote in --segmenter.",
+    ]
 
 
 def test_assemble_cascade__damaged_network_leaves_what_was_there(own: TrainedFolds, tmp_path: Path) -> None:

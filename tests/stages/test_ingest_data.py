@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -8,7 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from archives import add_slice, add_stray_files, encode, image_path, make_archive, make_image, make_patient_id, make_zip
+from archives import (
+    add_slice,
+    add_stray_files,
+    encode,
+    image_path,
+    make_archive,
+    make_image,
+    make_mask,
+    make_patient_id,
+    make_zip,
+)
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.volumes import read_volume
 from tumor_cascade.errors import DataError
@@ -80,6 +91,30 @@ def test_ingest_data__images_without_patient_ids(tmp_path: Path) -> None:
     assert manifest["patient_id"].tolist() == ["image-000001", "image-000002"]
     assert manifest["source_name"].tolist() == ["scan 1.png", "scan 2.png"]
     assert not manifest["has_patient_ids"].any()
+
+
+def digest_output(out: Path) -> str:
+    """Return one SHA-256 of the manifest, floats to four digits, and of all pixels, as 16 hex digits."""
+    manifest = read_manifest(out / "manifest.parquet").to_csv(index=False, float_format="%.4g")
+    pixels = [np.load(path).tobytes() for path in sorted((out / "slices").glob("*.npy"))]
+    return hashlib.sha256(b"".join([manifest.encode(), *pixels])).hexdigest()[:16]
+
+
+def test_ingest_data__small_data_sets_give_the_bits_they_always_gave(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for seed in (1, 2):
+        (tmp_path / "images" / f"scan {seed}.png").write_bytes(encode(make_image(seed), "PNG"))
+        (tmp_path / "images" / f"scan {seed}_mask.png").write_bytes(encode(make_mask(), "PNG"))
+    ingest("kaggle", folder, tmp_path / "of-folder")
+    ingest("kaggle", make_zip(folder, tmp_path / "archive.zip"), tmp_path / "of-zip")
+    ingest("images", tmp_path / "images", tmp_path / "of-images")
+    # As they were when this test was written.
+    kaggle, images = "aef22c2dbd220d5a", "2a7078c03d143349"
+    assert {name: digest_output(tmp_path / name) for name in ("of-folder", "of-zip", "of-images")} == {
+        "of-folder": kaggle,
+        "of-zip": kaggle,
+        "of-images": images,
+    }
 
 
 def test_ingest_data__phantom_twice(tmp_path: Path) -> None:

@@ -11,15 +11,16 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from candidates import hash_data, write_candidate, write_data
+from candidates import hash_data, write_candidate, write_data, write_evaluation
 from predictions import PARAMS
 from promotions import POLICY
 from tumor_cascade.data.cohort import read_rows
 from tumor_cascade.data.split import TEST
 from tumor_cascade.errors import DataError
-from tumor_cascade.registry.checkout import Checkout
+from tumor_cascade.network_folder import hash_patient
+from tumor_cascade.registry.checkout import Checkout, ask_git
 from tumor_cascade.registry.client import connect
-from tumor_cascade.registry.evidence import reuse_report, score, select_strangers
+from tumor_cascade.registry.evidence import select_strangers
 from tumor_cascade.registry.health import Health, HealthProbe
 from tumor_cascade.registry.promotion import Outcome
 from tumor_cascade.registry.shared import open_shared
@@ -54,19 +55,20 @@ def offer(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
     def run(
         name: str,
         *,
-        checkout: Checkout = Checkout("c" * 40, ()),  # noqa: B008 - frozen
+        changed: tuple[str, ...] = (),
         probe: HealthProbe = lambda *_: HEALTHY,
         gate_threshold: float = 0.5,
         training_patients: list[str] | None = None,
     ) -> Outcome:
-        cascade = tmp_path / name
+        cascade, report = tmp_path / name, tmp_path / f"report-{name}"
         if not cascade.exists():
             known = {"gate_threshold": gate_threshold, "training_patients": training_patients or []}
-            write_candidate(cascade, name, hash_data(base), **known)
+            write_evaluation(report, write_candidate(cascade, name, hash_data(base), **known))
+        checkout = Checkout(ask_git(base, "rev-parse", "HEAD"), changed)
         return promote_cascade(
             PromotionSettings(base / "policies/paper.yaml", PARAMS, open_shared(), checkout, probe=probe),
             cascade=cascade,
-            report=tmp_path / "no-report",
+            report=report,
             slices=base / "slices",
             manifest=base / "manifest.parquet",
             splits=base / "splits",
@@ -105,7 +107,7 @@ def test_promote_cascade__a_dirty_checkout_is_refused_before_anything_runs(offer
     def probe(*_: object) -> Health:
         raise AssertionError("must not run")
 
-    outcome = offer("a", checkout=Checkout("c" * 40, ("src/a.py",)), probe=probe)
+    outcome = offer("a", changed=("src/a.py",), probe=probe)
     assert (outcome.entry.kind, outcome.entry.why) == ("refuse", "Refused: it fails Clean commit.")
     assert "src/a.py is not as committed" in Path("decision/comparison.html").read_text()
 
@@ -130,30 +132,25 @@ def test_promote_cascade__nobody_left_to_judge_on_abstains(offer: Offer, base: P
     assert outcome.entry.why == "Not decided: the evidence is too weak for Number of patients."
 
 
-def test_reuse_report__the_candidate_s_own_evaluation_spares_scoring(base: Path, tmp_path: Path) -> None:
-    cascade = write_candidate(tmp_path / "cascade", "a", hash_data(base))
-    data = {"manifest": base / "manifest.parquet", "splits": base / "splits"}
-    report = tmp_path / "report"
-    evaluate_cascade(
-        PARAMS,
-        cascade=cascade,
-        slices=base / "slices",
-        **data,
-        out_report=report,
-        out_metrics=tmp_path / "metrics.json",
-    )
-    rows = read_rows(*data.values())
-    patients = select_strangers(base / "slices", rows[rows["partition"] == TEST], "test", PARAMS, {"a": cascade})
-    found, fresh = reuse_report(report, cascade, patients, PARAMS, data), score(cascade, patients, PARAMS)
-    assert found is not None
-    pd.testing.assert_frame_equal(found.slices.reset_index(drop=True), fresh.slices, check_dtype=False)
-    pd.testing.assert_frame_equal(found.patients, fresh.patients, check_dtype=False)
-    other = PARAMS.model_copy(update={"min_lesion_voxels": 11})
-    assert reuse_report(report, cascade, patients, other, data) is None
-    assert reuse_report(tmp_path / "nowhere", cascade, patients, PARAMS, data) is None
-    table = report / "per_slice.csv"
-    table.write_text(table.read_text().replace(",True,", ",False,"))
-    assert reuse_report(report, cascade, patients, PARAMS, data) is None  # the patient scored again disagrees
+def test_promote_cascade__the_tables_of_an_evaluation_decide_nothing(offer: Offer, base: Path, tmp_path: Path) -> None:
+    data = {"slices": base / "slices", "manifest": base / "manifest.parquet", "splits": base / "splits"}
+    cascade, report = write_candidate(tmp_path / "a", "a", hash_data(base)), tmp_path / "report-a"
+    evaluate_cascade(PARAMS, cascade=cascade, **data, out_report=report, out_metrics=tmp_path / "metrics.json")
+    table = pd.read_csv(report / "per_patient.csv", index_col="patient_id").astype({"cascade_volume_dice": float})
+    table.loc[table.index != min(table.index, key=hash_patient), "cascade_volume_dice"] = 0.99
+    table.to_csv(report / "per_patient.csv")
+    offer("a")
+    assert list(pd.read_csv("decision/per_patient.csv")["candidate_dice"]) == [0.0] * 4  # of random weights
+
+
+def test_promote_cascade__a_cascade_that_was_edited_since_its_evaluation_is_refused(
+    offer: Offer, base: Path, tmp_path: Path
+) -> None:
+    cascade = write_candidate(tmp_path / "a", "a", hash_data(base))
+    write_evaluation(tmp_path / "report-a", cascade)
+    text = (cascade / "cascade.json").read_text()
+    (cascade / "cascade.json").write_text(text.replace('"gate_threshold": 0.5', '"gate_threshold": 0.4'))
+    assert offer("a").entry.why == "Refused: it fails Hashes match."
 
 
 def test_select_strangers__data_that_cannot_decide(base: Path) -> None:

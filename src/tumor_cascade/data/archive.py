@@ -20,8 +20,9 @@ MAX_DIRECTORY_BYTES = 16 << 20  # of the table of contents, some 130,000 files; 
 MAX_DEFLATE_RATIO = 1032  # more than that deflate cannot shrink anything
 LOCAL_HEADER_BYTES = 30
 UTF8_FLAG, ENCRYPTION_FLAGS = 0x800, 0x2041  # encrypted, strongly encrypted, encrypted table of contents
-# What `zipfile` raises on damaged members; RuntimeError: encrypted; NotImplementedError: methods it does not know.
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+# What `zipfile` raises on damaged members; RuntimeError: encrypted, or methods it does not know; OverflowError: an
+# offset that no file has.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, OverflowError, ValueError)
 
 
 @contextmanager
@@ -29,9 +30,13 @@ def open_archive(path: Path) -> Iterator["RawArchive"]:
     """Open a zip archive.
 
     Raises:
-        DataError: It is damaged, truncated, no zip, or its table of contents too large to hold.
+        DataError: It cannot be read, is damaged, truncated, no zip, or its table of contents too large to hold.
     """
-    with _BoundedFile(path) as stream:
+    try:
+        stream = _BoundedFile(path)
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read ({error.strerror}); make it readable.") from error
+    with stream:
         try:
             archive = zipfile.ZipFile(stream)
         except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tumor_cascade.data.manifest import NEAR_BLANK_SHARE, SEQUENCES
-from tumor_cascade.data.volumes import Volume, read_volume
+from tumor_cascade.data.volumes import read_volume
 
 PAIRS_PER_BLOCK = 2**22
 FLAIR = SEQUENCES.index("flair")
@@ -58,24 +59,28 @@ def find_near_duplicates(
     rows, kept_folds = manifest[is_kept].reset_index(drop=True), np.asarray(folds)[is_kept]
     _, images = np.unique(rows["image_sha256"].to_numpy(dtype=str), return_inverse=True)
     hashes = np.array([int(digits, 16) for digits in rows["perceptual_hash"]], dtype=np.uint64)
-    patients, places, numbers = (rows[name].tolist() for name in ("patient_id", "slice_index", "slice_number"))
-    volumes: dict[str, Volume] = {}
-
-    def read_flair(row: int) -> NDArray[np.uint8]:
-        patient_id = patients[row]
-        if patient_id not in volumes:  # memory-mapped: holding many costs no memory
-            volumes[patient_id] = read_volume(slices_dir, manifest[manifest["patient_id"] == patient_id])
-        flair: NDArray[np.uint8] = volumes[patient_id].images[places[row], FLAIR]
-        return flair
-
+    patients, numbers = (rows[name].tolist() for name in ("patient_id", "slice_number"))
+    candidates = partial(find_candidates, hashes, images, kept_folds, max_hash_distance)  # found twice, never all held
+    compared = {row for pair in candidates() if images[pair[0]] != images[pair[1]] for row in pair}
+    flair = read_flair(rows.loc[sorted(compared)], manifest, slices_dir)
     found = []
-    for i, j in find_candidates(hashes, images, kept_folds, max_hash_distance):
-        correlation = 1.0 if images[i] == images[j] else correlate_images(read_flair(i), read_flair(j))
+    for i, j in candidates():
+        correlation = 1.0 if images[i] == images[j] else correlate_images(flair[i], flair[j])
         if correlation >= min_correlation:
             sides = (int(kept_folds[i]), int(kept_folds[j]))
             pair = DuplicatePair((patients[i], patients[j]), (numbers[i], numbers[j]), sides, round(correlation, 4))
             found.append(pair)
     return found
+
+
+def read_flair(rows: pd.DataFrame, manifest: pd.DataFrame, slices_dir: Path) -> dict[int, NDArray[np.uint8]]:
+    """Return the FLAIR image of each row, by the row's label; of volumes, read one at a time, nothing else is kept."""
+    flair: dict[int, NDArray[np.uint8]] = {}
+    for patient_id, wanted in rows.groupby("patient_id"):
+        volume = read_volume(slices_dir, manifest[manifest["patient_id"] == patient_id])
+        for row, place in zip(wanted.index.tolist(), wanted["slice_index"], strict=True):
+            flair[row] = volume.images[place, FLAIR].copy()
+    return flair
 
 
 def find_candidates(

@@ -62,6 +62,9 @@ def _pair_files(raw: RawFiles) -> tuple[list[tuple[RawFile, RawFile | None]], li
         if file.is_folder or len(file.parts) != 1 or path.suffix.lower() not in FORMATS:
             violations.append(f"{show(file.path)} is no image; only {', '.join(FORMATS)} files, no folders; remove it.")
             continue
+        if file.path.encode(errors="ignore").decode() != file.path:
+            violations.append(f"{show(file.path)} has a name that is no UTF-8, as manifests need it; rename it.")
+            continue
         kind, stem = (masks if path.stem.endswith(MASK_SUFFIX) else images), path.stem.removesuffix(MASK_SUFFIX)
         if stem in kind:
             violations.append(f"{show(file.path)} has the same name as {show(kind[stem].path)}; rename one.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tumor_cascade.data.kaggle_layout import PatientFiles, group_files
-from tumor_cascade.data.raw_file import RawFiles
+from tumor_cascade.data.raw_file import RawFiles, show
 from tumor_cascade.data.raw_files import open_raw
 from tumor_cascade.data.slice_pair import read_slice
 from tumor_cascade.data.source import SourcePatient, SourceSlice
@@ -67,7 +67,9 @@ class KaggleSource:
             num_bytes += one.image.nbytes + (0 if one.mask is None else one.mask.nbytes)
             if num_bytes > MAX_PATIENT_BYTES:
                 rule = f"over {MAX_PATIENT_BYTES} bytes decoded, which are held in memory together"
-                raise DataError([*violations, f"patient {patient_id} has {rule}; export smaller or fewer slices."])
+                raise DataError(
+                    [*violations, f"patient {show(patient_id)} has {rule}; export smaller or fewer slices."]
+                )
         violations += _find_odd_shapes(slices)
         if violations:
             raise DataError(violations)
@@ -79,8 +81,9 @@ def _find_odd_shapes(slices: list[SourceSlice]) -> list[str]:
     """Name the slices that differ in size from most slices of their patient."""
     sizes = [f"{one.image.shape[2]}x{one.image.shape[1]}" for one in slices]
     usual = Counter(sizes).most_common(1)[0][0] if sizes else ""
+    rule = f"most slices of its patient are {usual}; all must be of one size"
     return [
-        f"{one.name} is {size} but most slices of its patient are {usual}; all must be of one size; export it again."
+        f"{show(one.name)} is {size} but {rule}; export it again."
         for one, size in zip(slices, sizes, strict=True)
         if size != usual
     ]

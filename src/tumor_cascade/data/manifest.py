@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tumor_cascade.errors import DataError
-from tumor_cascade.storage import atomic_file
 
 SEQUENCES = ("pre", "flair", "post")
 NEAR_BLANK_SHARE = 0.01  # of foreground; a slice with less shows next to nothing
@@ -46,16 +45,15 @@ MANIFEST_SCHEMA = pa.schema(
 
 
 def write_manifest(rows: pd.DataFrame, path: Path) -> None:
-    """Write the manifest as Parquet, atomically, rows sorted by patient and slice.
+    """Write the manifest as Parquet, rows sorted by patient and slice.
 
     Args:
         rows: One row per slice with exactly the columns of `MANIFEST_SCHEMA`.
-        path: Target file.
+        path: File that the caller swaps in as a whole.
     """
     rows = rows.sort_values(["patient_id", "slice_index"], ignore_index=True)
     table = pa.Table.from_pandas(rows[MANIFEST_SCHEMA.names], schema=MANIFEST_SCHEMA, preserve_index=False)
-    with atomic_file(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(None), temporary, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

@@ -36,7 +36,8 @@ def download_raw(url: str) -> Iterator[Path]:
             download_folder(open_store(parent), {name: size}, Path(scratch))
             yield Path(scratch, name)
             return
-        folder = Path(scratch, "raw")
+        # As it is called there: a folder's name may be its patient's. No name leads out of the scratch folder.
+        folder = Path(scratch, "raw" if name in ("", ".", "..") else name)
         download_folder(store, list_files(store, scratch), folder)
         yield folder
 

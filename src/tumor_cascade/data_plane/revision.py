@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 from tumor_cascade.data_plane.objects import MAX_MANIFEST_BYTES, FaultyObject, hash_bytes, read_object, refuse_faults
 from tumor_cascade.data_reference import LAYOUT, DataReference, ManifestReference, name_object
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.object_store import ObjectStore, open_store
+from tumor_cascade.object_store import ObjectStore, open_store, refuse_credentials
 
 STAGE = "ingest_data"
 SLICES, MANIFEST = "artifacts/ingest_data/slices", "artifacts/ingest_data/manifest.parquet"
@@ -42,7 +42,7 @@ def resolve_revision(repository: Path, rev: str, store_url: str | None = None) -
         store_url: Where `dvc push` has put them; by default the revision's DVC remote.
 
     Raises:
-        ParamsError: An unknown revision, or one without a DVC remote.
+        ParamsError: An unknown revision, one without a DVC remote, or credentials in its URL.
         DataError: A revision whose dvc.lock does not know the slices, or a manifest that is nowhere to be read.
     """
     outs = read_outs(repository, rev)
@@ -63,7 +63,7 @@ def find_remote(repository: Path, rev: str, store_url: str | None = None) -> Rem
     """Return the default DVC remote of a revision, or what stands in its place.
 
     Raises:
-        ParamsError: There is none.
+        ParamsError: There is none, or its URL holds credentials.
     """
     config = configparser.ConfigParser(interpolation=None)
     config.read_string(read_file(repository, rev, ".dvc/config") or "")
@@ -76,6 +76,7 @@ def find_remote(repository: Path, rev: str, store_url: str | None = None) -> Rem
             f"revision {rev} has no default DVC remote in .dvc/config; run `tumor-cascade remote URL` and commit, or "
             "give --store."
         )
+    refuse_credentials(url)
     if not urlsplit(url).scheme:  # DVC's relative paths start at the config file
         url = str((repository / ".dvc" / url).resolve() if store_url is None else Path(url).resolve())
     return Remote(url, endpoint_url)

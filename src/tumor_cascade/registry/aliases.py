@@ -50,6 +50,24 @@ def list_aliases(state: State) -> dict[str, VersionRef | None]:
     return dict(zip(ALIASES, (state.champion, state.challenger, state.previous), strict=True))
 
 
+def require_alias(chain: Chain, alias: str, version: int | None) -> None:
+    """Refuse a version that an alias points to in the registry and not in the ledger; other aliases are nobody's.
+
+    Raises:
+        DataError: Naming both.
+    """
+    if alias not in ALIASES:
+        return
+    ref = list_aliases(chain.state)[alias]
+    known = None if ref is None else ref.version
+    if version != known:
+        raise DataError(
+            f"{PRODUCT}@{alias} is version {version} in the registry; by the ledger, which decides, it is "
+            f"{known or 'none'}: the alias was moved by hand, or a promotion goes on or was interrupted. "
+            "`tumor-cascade registry audit` shows what differs, `tumor-cascade registry recover` puts it right."
+        )
+
+
 def list_tags(chain: Chain, ref: VersionRef) -> dict[str, str]:
     """Return the tags of a version that the ledger knows."""
     entry = chain.find_last(ref)

@@ -83,11 +83,15 @@ def to_hex(digest: str) -> str:
     return binascii.hexlify(base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4))).decode()
 
 
-def is_committed(path: Path) -> bool:
-    """Say whether a file is as committed: in git as it stands, or in the record of the installed wheel."""
+def is_committed(path: Path, commit: str | None) -> bool:
+    """Say whether a commit holds a file as it stands: as git says, or the record of the wheel that was built from it.
+
+    Git answers in the file's own repository, and one that is not the code's does not know the code's commit.
+    """
     folder = path.absolute().parent
-    if ask_git(folder, "ls-files", "--error-unmatch", "--", path.name) is not None:
-        return ask_git(folder, "status", "--porcelain", "--", path.name) == ""
+    held = None if commit is None else ask_git(folder, "rev-parse", "--verify", f"{commit}:./{path.name}")
+    if held is not None:
+        return ask_git(folder, "hash-object", "--", path.name) == held
     return path.is_file() and read_record().get(path.resolve()) == hash_file(path)
 
 

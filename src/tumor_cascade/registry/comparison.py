@@ -23,7 +23,7 @@ class Difference:
         champion: Its value.
         gain: With the bootstrap interval, paired by patient.
         resampled: Gains in the resamples in which both are defined, `(B,)`.
-        num_patients: On both sides.
+        num_patients: On both sides; for a share of things found those who have any.
         num_lost: Patients in whom the candidate finds less, for a share of things found; else None.
     """
 
@@ -83,7 +83,7 @@ def compare(metric: MetricName, candidate: Scores, champion: Scores, bootstrap: 
         champion=evaluate(second, len(champion.patients)),
         gain=bootstrap.estimate(gains, is_zero_width_kept=True),  # equal answers differ by exactly nothing
         resampled=resampled[~np.isnan(resampled)],
-        num_patients=len(candidate.patients),
+        num_patients=rules.count_patients(candidate),
         num_lost=lost,
     )
 
@@ -97,12 +97,13 @@ def evaluate(statistic: Statistic, num_patients: int) -> float | None:
 def estimate_metric(metric: MetricName, scores: Scores, bootstrap: Bootstrap) -> Estimate:
     """Return a metric of one cascade with its interval.
 
-    The lower bound of a share of things found is never above Clopper and Pearson's for as many patients.
+    The lower bound of a share of things found is never above Clopper and Pearson's for as many patients who have any.
     """
-    estimate = bootstrap.estimate(METRICS[metric].describe(scores), is_zero_width_kept=True)
-    if METRICS[metric].count_found is None or estimate.value is None or estimate.low is None:
+    rules = METRICS[metric]
+    estimate = bootstrap.estimate(rules.describe(scores), is_zero_width_kept=True)
+    if rules.count_found is None or estimate.value is None or estimate.low is None:
         return estimate
-    num, tail = len(scores.patients), (1 - bootstrap.confidence) / 2
+    num, tail = rules.count_patients(scores), (1 - bootstrap.confidence) / 2
     found = estimate.value * num
     exact = float(beta.ppf(tail, found, num - found + 1)) if found > 0 else 0.0
     return Estimate(estimate.value, min(estimate.low, exact), estimate.high)

@@ -131,6 +131,14 @@ def find_process(name: str, folder: Path) -> psutil.Process | None:
     return process if is_same and is_alive(process) else None
 
 
+def find_host(name: str, folder: Path) -> str | None:
+    """Return the address that a server listens on; None where it does not run, or its record does not say."""
+    if find_process(name, folder) is None:
+        return None
+    host: str | None = json.loads(_record_path(name, folder).read_text(encoding="utf-8")).get("host")
+    return host
+
+
 def is_alive(process: psutil.Process) -> bool:
     """Say whether a process runs; one that only waits to be collected by its parent does not."""
     try:
@@ -170,8 +178,7 @@ def check_host(daemon: Daemon, folder: Path) -> None:
     Raises:
         ServiceError: Naming both.
     """
-    record = json.loads(_record_path(daemon.name, folder).read_text(encoding="utf-8"))
-    host = record.get("host", daemon.host)
+    host = find_host(daemon.name, folder) or daemon.host
     if host != daemon.host:
         raise ServiceError(
             f"{daemon.name} listens on {host} and is wanted on {daemon.host}; stop it first: tumor-cascade services "

@@ -8,7 +8,7 @@ from tumor_cascade.errors import DataError
 from tumor_cascade.evaluation.statistics import Bootstrap, Estimate
 from tumor_cascade.evaluation.strata import assign_strata, title_strata
 from tumor_cascade.registry.comparison import compare, estimate_metric, share_error
-from tumor_cascade.registry.judged_metrics import METRICS, Scores
+from tumor_cascade.registry.judged_metrics import METRICS, Scores, have_tumor
 from tumor_cascade.registry.margins import MarginTest
 from tumor_cascade.registry.policy import MarginPolicy, MetricName, Policy, StatisticsPolicy
 from tumor_cascade.registry.verdicts import Check, Decision, Fact, Outcome, conclude, describe
@@ -34,8 +34,7 @@ def decide(policy: Policy, facts: Sequence[Fact], candidate: Scores | None, cham
         checks += [] if any(fact.faults for fact in facts) else [judge_number(policy.statistics, 0)]
         return conclude(checks, 0)
     num_patients = len(candidate.patients)
-    enough = judge_number(policy.statistics, num_patients)
-    checks.append(enough)
+    checks.append(judge_number(policy.statistics, int(have_tumor(candidate).sum())))
     if num_patients < MIN_BOOTSTRAP_PATIENTS:
         return conclude(checks, num_patients)
     checks += judge_floors(policy, candidate)
@@ -69,14 +68,14 @@ def make_bootstrap(statistics: StatisticsPolicy, num_patients: int) -> Bootstrap
 
 
 def judge_number(statistics: StatisticsPolicy, num_patients: int) -> Check:
-    """Abstain with too few patients: resampling them would feign certainty."""
+    """Abstain with too few patients with tumor: resampling them would feign certainty, whoever else there is."""
     return Check(
         group="patients",
         name="num_patients",
         title="Number of patients",
         outcome="pass" if num_patients >= statistics.min_patients else "abstain",
-        rule=f"at least {statistics.min_patients} patients whom neither cascade has learned from",
-        finding=f"{num_patients} patients",
+        rule=f"at least {statistics.min_patients} patients with tumor whom neither cascade has learned from",
+        finding=f"{num_patients} patients with tumor",
         numbers={"num_patients": num_patients, "min_patients": statistics.min_patients},
     )
 
@@ -169,7 +168,8 @@ def judge_strata(policy: Policy, candidate: Scores, champion: Scores) -> Iterato
 
 
 def find_strata(patients: pd.DataFrame, edges_px: list[int]) -> dict[str, "pd.Index[str]"]:
-    """Return the patients of each stratum of tumor size and of each institution; empty strata are left out."""
+    """Return the patients with tumor of each stratum of tumor size and each institution; empty strata are left out."""
+    patients = patients[patients["tumor_px"] > 0]
     sizes = pd.Series(assign_strata(patients["tumor_px"].to_numpy(), edges_px), index=patients.index)
     groups = {f"Tumor {title}": patients.index[sizes == number] for number, title in enumerate(title_strata(edges_px))}
     for institution in sorted(patients["institution"].unique()):

@@ -1,28 +1,31 @@
 """Is a packed cascade what it says it is? Facts without a threshold, each with every fault that was found."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tumor_cascade.content import PACKAGE_DIR, find_lock, hash_code
+import pandas as pd
+
+from tumor_cascade.content import PACKAGE_DIR, find_lock, hash_code, hash_content
+from tumor_cascade.data.manifest import read_manifest
+from tumor_cascade.data.split import read_split_facts
 from tumor_cascade.network_folder import CONFIG_NAME
-from tumor_cascade.product import CASCADE_NAME, read_artifact_json
+from tumor_cascade.product import read_artifact_json
 from tumor_cascade.registry.checkout import Checkout, is_committed
 from tumor_cascade.registry.entries import State
 from tumor_cascade.registry.safe_files import find_unsafe_files
 from tumor_cascade.registry.verdicts import Fact
-from tumor_cascade.storage import CONTENT_NAME, canonical_json, hash_file, hash_path
+from tumor_cascade.storage import CONTENT_NAME, hash_file, hash_path
 
 NUM_SHOWN = 5
 TRAINERS = {"classifiers": "train_classifier", "segmenters": "train_segmenter"}
-CONTENT_KEYS = ("stage", "params", "inputs", "code", "lock")
 
 
 def inspect_cascade(
     cascade: Path,
     *,
+    report: Path,
     manifest: Path,
     splits: Path,
     policy_path: Path,
@@ -34,6 +37,7 @@ def inspect_cascade(
 
     Args:
         cascade: Packed product.
+        report: Of its evaluation, which names its bytes: nothing in a cascade has the hash of its thresholds.
         manifest: Of the data that it was made from.
         splits: Folder of `split_data`.
         policy_path: The policy has to be committed like the code.
@@ -43,7 +47,7 @@ def inspect_cascade(
     """
     networks = [path.parent for path in sorted(cascade.glob(f"*/*/{CONFIG_NAME}"))]
     contents = {path: read_artifact_json(path / CONTENT_NAME) for path in (cascade, *networks)}
-    product = read_artifact_json(cascade / CASCADE_NAME)
+    split = read_split_facts(splits)
     return [
         make_fact(
             "clean_commit",
@@ -62,9 +66,9 @@ def inspect_cascade(
         make_fact(
             "hashes_match",
             "Hashes match",
-            "every recorded hash is that of the bytes at hand",
-            f"{len(contents)} content ids and {len(networks)} networks recomputed",
-            find_edits(cascade, contents),
+            "every recorded hash is that of the bytes at hand, the cascade's in its evaluation",
+            f"{len(contents)} content ids, {len(networks)} networks and the cascade recomputed",
+            find_edits(cascade, contents, report),
         ),
         make_fact(
             "no_pickle",
@@ -77,8 +81,8 @@ def inspect_cascade(
             "patient_level",
             "Split by patient",
             "no patient's slices on both sides, patients known by id",
-            f"protocol {product.get('protocol')}",
-            find_leaks(product),
+            f"protocol {split.get('protocol')}",
+            find_leaks(split, read_manifest(manifest)),
         ),
         make_fact(
             "not_withdrawn",
@@ -110,8 +114,8 @@ def find_uncommitted(checkout: Checkout, policy_path: Path) -> Iterator[str]:
         yield f"no commit is known of the code in {PACKAGE_DIR.name}; run from a git checkout or a built image"
     for name in checkout.changed:
         yield f"{name} is not as committed"
-    if not is_committed(policy_path):
-        yield f"policy {policy_path.name} is not committed as it stands"
+    if not is_committed(policy_path, checkout.commit):
+        yield f"policy {policy_path.name} is not in the code's commit as it stands"
 
 
 def find_other_code(contents: dict[Path, dict[str, Any]]) -> Iterator[str]:
@@ -144,15 +148,21 @@ def find_gaps(cascade: Path, contents: dict[Path, dict[str, Any]], data: dict[st
         yield f"the cascade names {name} and does not hold it" if name in named else f"nothing names {name}"
 
 
-def find_edits(cascade: Path, contents: dict[Path, dict[str, Any]]) -> Iterator[str]:
+def find_edits(cascade: Path, contents: dict[Path, dict[str, Any]], report: Path) -> Iterator[str]:
     """Yield what has other bytes than recorded."""
     recorded = contents[cascade].get("inputs", {})
     for path, content in contents.items():
-        made_of = {key: content.get(key) for key in CONTENT_KEYS}
-        if hashlib.sha256(canonical_json(made_of)).hexdigest() != content.get("content_id"):
+        if hash_content(content) != content.get("content_id"):
             yield f"{path.name}/{CONTENT_NAME} is not what its content_id was taken over"
         if path != cascade and hash_path(path) != recorded.get(name_network(path)):
             yield f"{name_network(path)} has other bytes than the cascade was made from"
+    evaluated = read_artifact_json(report / CONTENT_NAME) if (report / CONTENT_NAME).is_file() else {}
+    is_true = hash_content(evaluated) == evaluated.get("content_id")
+    if not is_true or evaluated.get("inputs", {}).get("cascade") != hash_path(cascade):
+        yield (
+            f"{report.name} is no evaluation of these bytes: they were edited since, or it is another cascade's; "
+            "run evaluate_cascade, or name its --report"
+        )
 
 
 def name_network(path: Path) -> str:
@@ -160,11 +170,11 @@ def name_network(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
 
 
-def find_leaks(product: dict[str, Any]) -> Iterator[str]:
-    """Yield what makes a cascade's own split unfit."""
-    if product.get("is_leaky") is not False or product.get("protocol") != "patient_level":
-        yield f"split under {product.get('protocol')}: slices of one patient on both sides"
-    if product.get("has_patient_ids") is not True:
+def find_leaks(split: dict[str, Any], rows: pd.DataFrame) -> Iterator[str]:
+    """Yield what makes the split that a cascade was made from unfit."""
+    if split.get("is_leaky") is not False or split.get("protocol") != "patient_level":
+        yield f"split under {split.get('protocol')}: slices of one patient on both sides"
+    if not rows["has_patient_ids"].all():
         yield "the data have no patient ids, so nobody can say who is who"
 
 

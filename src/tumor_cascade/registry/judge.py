@@ -15,7 +15,7 @@ from tumor_cascade.registry.checkout import Checkout
 from tumor_cascade.registry.decision import decide
 from tumor_cascade.registry.decision_page import pair_patients, render_decision
 from tumor_cascade.registry.entries import PolicyRef, State
-from tumor_cascade.registry.evidence import Patients, reuse_report, score, select_strangers
+from tumor_cascade.registry.evidence import Patients, score, select_strangers
 from tumor_cascade.registry.health import CASCADE_DIR, HealthProbe, judge_health
 from tumor_cascade.registry.integrity import inspect_cascade
 from tumor_cascade.registry.judged_metrics import Scores
@@ -37,7 +37,7 @@ class Material:
         judged_slices: Folder of packed volumes of the patients to judge on.
         judged_rows: Their manifest rows.
         origin: Who they are, in words.
-        report: An evaluation of the candidate on them, which may spare scoring; None without one.
+        report: Folder of the candidate's `evaluate_cascade`, which names the cascade's bytes.
         source: Kind of the data it was trained on, as in `ingest_data.source`; None where it is unknown.
     """
 
@@ -46,7 +46,7 @@ class Material:
     judged_slices: Path
     judged_rows: pd.DataFrame
     origin: str
-    report: Path | None
+    report: Path
     source: str | None
 
 
@@ -77,6 +77,7 @@ class CascadeJudge:
         cascade = candidate.folder / CASCADE_DIR
         facts = inspect_cascade(
             cascade,
+            report=self.material.report,
             manifest=self.material.manifest,
             splits=self.material.splits,
             policy_path=self.policy_path,
@@ -116,15 +117,9 @@ class CascadeJudge:
         return select_strangers(material.judged_slices, material.judged_rows, material.origin, self.params, folders)
 
     def _score(self, folders: dict[str, Path], patients: Patients) -> tuple[Scores | None, Scores | None]:
-        """Return the scores of candidate and champion; the candidate's from its own evaluation where that fits."""
-        if not patients.names:
-            return None, None
-        candidate = None
-        if self.material.report is not None:
-            inputs = {"manifest": self.material.manifest, "splits": self.material.splits}
-            candidate = reuse_report(self.material.report, folders["candidate"], patients, self.params, inputs)
-        candidate = candidate or score(folders["candidate"], patients, self.params)
-        return candidate, score(folders["champion"], patients, self.params) if "champion" in folders else None
+        """Return the scores of candidate and champion, both made here and now; None where there is nobody."""
+        scores = {name: score(cascade, patients, self.params) for name, cascade in folders.items() if patients.names}
+        return scores.get("candidate"), scores.get("champion")
 
     def _render_card(self, described: dict[str, Any], cascade: Path, scores: Scores | None) -> str:
         return render_card(

@@ -44,6 +44,7 @@ class Metric:
         is_higher_better: False for counts of errors.
         count_found: Of a share of things found: how many in each patient `(P,)`. Such a share is often 1, where
             resampling shows no spread, so its bounds and tests are also taken from the binomial distribution.
+        count_all: Of such a share: how many there are to be found in each patient `(P,)`.
     """
 
     title: str
@@ -51,6 +52,11 @@ class Metric:
     describe: Callable[[Scores], Statistic]
     is_higher_better: bool = True
     count_found: Callable[[Scores], Floats] | None = None
+    count_all: Callable[[Scores], Floats] | None = None
+
+    def count_patients(self, scores: Scores) -> int:
+        """Return how many patients it is taken over: of a share of things found, those who have any."""
+        return len(scores.patients) if self.count_all is None else int((self.count_all(scores) > 0).sum())
 
 
 def find_tumor_slices(scores: Scores) -> Floats:
@@ -61,6 +67,11 @@ def find_tumor_slices(scores: Scores) -> Floats:
 def find_patients(scores: Scores) -> Floats:
     """Return 1 for each patient with a tumor slice that is called positive, else 0."""
     return (find_tumor_slices(scores) > 0).astype(float)
+
+
+def have_tumor(scores: Scores) -> Floats:
+    """Return 1 for each patient with a tumor slice, else 0."""
+    return (scores.column("num_tumor_slices") > 0).astype(float)
 
 
 def find_lesions(scores: Scores) -> Floats:
@@ -100,14 +111,16 @@ METRICS: dict[MetricName, Metric] = {
     "patient_sensitivity": Metric(
         "Patient sensitivity",
         "share of patients with tumor in whom a tumor slice is called positive",
-        lambda scores: ratio_of(find_patients(scores), scores.column("num_tumor_slices") > 0),
+        lambda scores: ratio_of(find_patients(scores), have_tumor(scores)),
         count_found=find_patients,
+        count_all=have_tumor,
     ),
     "lesion_recall": Metric(
         "Lesion recall",
         "share of tumors, as 3D components, that are found",
         lambda scores: ratio_of(find_lesions(scores), scores.column("num_lesions")),
         count_found=find_lesions,
+        count_all=lambda scores: scores.column("num_lesions"),
     ),
     "false_lesions_per_volume": Metric(
         "False lesions per volume",

@@ -1,22 +1,22 @@
 """`tumor-cascade explain`: the chain from a product to its data, every hash that can be reached computed again."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tumor_cascade.content import find_lock, hash_code
+from tumor_cascade.content import find_lock, hash_code, hash_content
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.volumes import read_volume
 from tumor_cascade.errors import DataError, TumorCascadeError
 from tumor_cascade.registry.executions import find_execution
 from tumor_cascade.registry.origin import VERSION_NAME, Product
 from tumor_cascade.registry.outputs import StageOutput, read_json, read_outputs
-from tumor_cascade.storage import CONTENT_NAME, canonical_json, hash_file, hash_path
+from tumor_cascade.registry.served_version import FETCHED_NAME, SHELL
+from tumor_cascade.registry.versions import compare_files, hash_files
+from tumor_cascade.storage import CONTENT_NAME, hash_file, hash_path
 
 State = Literal["ok", "BROKEN", "other", "-"]
-CONTENT_KEYS = ("stage", "params", "inputs", "code", "lock")
 SHORT = 16
 
 
@@ -60,19 +60,15 @@ def explain(product: Product, artifacts: Path) -> Iterator[Finding]:
 def _check_version(folder: Path) -> Iterator[Finding]:
     """Compare every file of a version with its own list; files of MLflow's shell stand in the ledger alone."""
     recorded = read_json(folder / VERSION_NAME)["files"]
-    for name, digest in sorted(recorded.items()):
-        path = folder / name
-        if not path.is_file() or hash_file(path) != digest:
-            yield Finding(1, "BROKEN", f"{name} is {'edited' if path.is_file() else 'missing'}")
+    found = {name: digest for name, digest in hash_files(folder).items() if name not in {*SHELL, FETCHED_NAME}}
+    yield from (Finding(1, "BROKEN", fault) for fault in compare_files(found, recorded))
     yield Finding(1, "-", f"{len(recorded)} files looked up in {VERSION_NAME}")
 
 
 def _explain_content(depth: int, content: dict[str, Any]) -> Iterator[Finding]:
     """Yield what a content.json says: its name, whether it is true, and who made it from which code."""
     stage, content_id = content["stage"], content["content_id"]
-    made_of = {key: content.get(key) for key in CONTENT_KEYS}
-    is_true = hashlib.sha256(canonical_json(made_of)).hexdigest() == content_id
-    yield Finding(depth, "ok" if is_true else "BROKEN", f"{stage} {content_id}")
+    yield Finding(depth, "ok" if hash_content(content) == content_id else "BROKEN", f"{stage} {content_id}")
     for name, today in (("code", hash_code(stage)), ("lock", hash_file(find_lock()))):
         is_same = content[name] == today
         text = f"{name} {content[name][:SHORT]}{'' if is_same else ', not that of this checkout'}"
@@ -84,9 +80,11 @@ def _explain_content(depth: int, content: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _explain_networks(cascade: Path, content: dict[str, Any]) -> Iterator[Finding]:
-    for name, digest in sorted(content["inputs"].items()):
-        if "/" not in name:
-            continue
+    recorded = {name: digest for name, digest in content["inputs"].items() if "/" in name}
+    held = {path.relative_to(cascade).as_posix() for path in cascade.glob("*/*") if path.is_dir()}
+    for name in sorted(held - set(recorded)):
+        yield Finding(1, "BROKEN", f"{name} is not what the cascade was made from")
+    for name, digest in sorted(recorded.items()):
         folder = cascade / name
         if not folder.is_dir():
             yield Finding(1, "BROKEN", f"{name} is not in the cascade")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tumor_cascade import RESEARCH_USE
 from tumor_cascade.params import STAGES
 from tumor_cascade.registry.projection import NOTE_TAG
 from tumor_cascade.registry.runs import PARENT_TAG, RESTORED_TAG, SAME_TAG, STAGE_TAG, find_or_make, find_run
@@ -11,8 +12,6 @@ from tumor_cascade.registry.views import write_views
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or treatment."
 
 
 def complete_children(client: "MlflowClient", parent: "Run", contents: Iterable[Mapping[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tumor_cascade.errors import ParamsError
+from tumor_cascade.registry.client import hide_login
 from tumor_cascade.settings import PREFIX
 
 LEDGER_VARIABLE = f"{PREFIX}LEDGER"
@@ -36,6 +37,6 @@ def locate_ledger(tracking_uri: str, artifact_location: str, remembered: str | N
     if parts.scheme == "s3":
         return f"s3://{parts.netloc}/{DEFAULT_NAME}"
     raise ParamsError(
-        f"{tracking_uri} does not say where its artifacts are kept, so nobody knows where its ledger belongs; set "
-        f"{LEDGER_VARIABLE} to a place that all promoters share: s3://bucket/prefix or a folder."
+        f"{hide_login(tracking_uri)} does not say where its artifacts are kept, so nobody knows where its ledger "
+        f"belongs; set {LEDGER_VARIABLE} to a place that all promoters share: s3://bucket/prefix or a folder."
     )

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.registry.client import connect, open_experiment
+from tumor_cascade.registry.health import CASCADE_DIR
 from tumor_cascade.registry.outputs import PROTOCOL_FILES
 
 VERSION_NAME = "artifacts/version.json"
-CASCADE_DIRS = ("", "artifacts/cascade", "cascade")
+CASCADE_DIRS = ("", CASCADE_DIR, "cascade")
 
 
 @dataclass(frozen=True)

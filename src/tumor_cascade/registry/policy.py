@@ -45,7 +45,7 @@ class StatisticsPolicy(Section):
     power: Annotated[Share, Field(description="with which a minimal detectable effect is detected")]
     num_bootstrap: Annotated[int, Field(ge=1000, le=1_000_000, description="resamples of patients")]
     seed: Annotated[int, Field(ge=0, lt=2**31, description="of the resamples")]
-    min_patients: Annotated[int, Field(ge=2, description="with fewer, the gate abstains")]
+    min_patients: Annotated[int, Field(ge=2, description="with fewer that have a tumor, the gate abstains")]
 
 
 class FloorsPolicy(Section):
@@ -82,7 +82,7 @@ class ComparisonPolicy(Section):
 
 
 class StrataPolicy(Section):
-    """Groups of patients in whom a candidate must not be worse: a mean hides them."""
+    """Groups of patients with tumor in whom a candidate must not be worse: a mean hides them."""
 
     metric: MetricName
     margin: Margin

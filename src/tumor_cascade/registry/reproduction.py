@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -65,9 +66,10 @@ def find_origin(product: Product, artifacts: Path) -> Origin:
     """Return what a product was made from: by this machine's records, the tracking server, or the pipeline's outputs.
 
     Raises:
-        DataError: None of them knows the commit and the params.
+        DataError: None of them knows the commit and the params, or what they say has another form.
     """
-    content_id = str(read_json(product.cascade / CONTENT_NAME)["content_id"])
+    content_id = read_json(product.cascade / CONTENT_NAME)["content_id"]
+    require_hex(product, "content_id", content_id, 64)
     recipe, commit, is_dirty = None, None, None
     execution = find_execution("assemble_cascade", content_id)
     if execution is not None:
@@ -83,7 +85,21 @@ def find_origin(product: Product, artifacts: Path) -> Origin:
             f"{product.name}: nobody here knows its {' and '.join(missing)}; set MLFLOW_TRACKING_URI to the server "
             "that tracked it, or work where it was made."
         )
+    require_hex(product, "commit", commit, 40)
     return Origin(content_id, recipe, commit, bool(is_dirty))
+
+
+def require_hex(product: Product, name: str, value: object, num_digits: int) -> None:
+    """Refuse a name that is no hash: it becomes a word of shell commands, and anybody may have written it.
+
+    Raises:
+        DataError: Showing it.
+    """
+    if not re.fullmatch(rf"[0-9a-f]{{{num_digits}}}", str(value)):
+        raise DataError(
+            f"{product.name}: its {name} is {str(value)!r}; must be {num_digits} hexadecimal digits. It was edited; "
+            "set it right where it is recorded, or reproduce a product that is not."
+        )
 
 
 def _ask_server(content_id: str) -> tuple[Recipe | None, str | None, bool | None]:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from tumor_cascade.data.phantom import generate_patient
 from tumor_cascade.product import load_cascade
-from tumor_cascade.registry.served_version import CASCADE_DIR, check_version, read_version_number
+from tumor_cascade.registry.health import CASCADE_DIR
+from tumor_cascade.registry.served_version import check_version, read_version_number
 from tumor_cascade.serving.answers import KEYS, Identity, write_png
 from tumor_cascade.serving.engine import Engine
 from tumor_cascade.serving.limits import Limits

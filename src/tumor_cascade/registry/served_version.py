@@ -4,7 +4,6 @@ Its files against its own manifest, and both against the ledger where that can b
 """
 
 import logging
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,25 +14,24 @@ import yaml
 from mlflow import MlflowException
 from mlflow.artifacts import download_artifacts
 
-from tumor_cascade.errors import DataError, ParamsError, TumorCascadeError
-from tumor_cascade.object_store import open_store
+from tumor_cascade.errors import DataError, ParamsError
 from tumor_cascade.product import read_artifact_json
-from tumor_cascade.registry.aliases import LEDGER_TAG, open_chain
+from tumor_cascade.registry.aliases import require_alias
 from tumor_cascade.registry.client import connect
-from tumor_cascade.registry.ledger import LEDGER_PREFIX, Chain, read_chain, require_sound
-from tumor_cascade.registry.location import LEDGER_VARIABLE
+from tumor_cascade.registry.health import CASCADE_DIR
+from tumor_cascade.registry.ledger import Chain
+from tumor_cascade.registry.origin import VERSION_NAME
+from tumor_cascade.registry.shared import find_ledger
 from tumor_cascade.registry.versions import PRODUCT, ModelRegistry, compare_files, hash_files
 from tumor_cascade.serving.batching import BatchObserver
 from tumor_cascade.serving.server import open_folder
 from tumor_cascade.serving.service import Load, Loaded
 
-MANIFEST = "artifacts/version.json"
-CASCADE_DIR = "artifacts/cascade"
 # What MLflow writes beside a version's own files when it fetches them: model and version number.
 FETCHED_NAME = "registered_model_meta"
 # MLflow's shell around them, which the manifest cannot name since it is made later; the ledger knows it.
 SHELL = {"MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "input_example.json"}
-SHELL |= {"serving_input_example.json", MANIFEST}
+SHELL |= {"serving_input_example.json", VERSION_NAME}
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +45,20 @@ def check_version(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: With every file that was edited, added or removed; or the ledger itself does not hold together.
     """
-    manifest = read_artifact_json(folder / MANIFEST)
+    return compare_version(folder, find_ledger())
+
+
+def compare_version(folder: Path, chain: Chain | None) -> dict[str, Any]:
+    """Compare a version's files with its manifest and, where there is one, the ledger; return the manifest.
+
+    Raises:
+        DataError: With every file that was edited, added or removed.
+    """
+    manifest = read_artifact_json(folder / VERSION_NAME)
     found = {name: digest for name, digest in hash_files(folder).items() if name != FETCHED_NAME}
     own = {name: digest for name, digest in found.items() if name not in SHELL}
     if faults := compare_files(own, dict(manifest.get("files", {}))):
         raise DataError(faults, "this version is not what was registered, nothing of it was loaded:")
-    chain = find_ledger()
     number = read_version_number(folder) if read_meta(folder).get("model_name") == PRODUCT else None  # not of a copy
     entries = () if chain is None else chain.entries
     # By its number where the registry gave it out: what the files say of themselves may be edited with them.
@@ -67,27 +73,6 @@ def check_version(folder: Path) -> dict[str, Any]:
         reason = "no ledger can be reached" if chain is None else "the ledger does not know it"
         logger.warning("%s: the version's files were checked against its own manifest alone", reason)
     return manifest
-
-
-def find_ledger() -> Chain | None:
-    """Return the ledger that the environment or the registry names; None where neither does, or it cannot be reached.
-
-    Raises:
-        DataError: It does not hold together.
-    """
-    registry, url = None, os.environ.get(LEDGER_VARIABLE)
-    try:
-        if os.environ.get("MLFLOW_TRACKING_URI"):
-            registry = ModelRegistry(connect(), "")
-            url = url or registry.read_model()[1].get(LEDGER_TAG)
-        if not url:
-            return None
-        store = open_store(url)
-        store.list_keys(LEDGER_PREFIX)
-    except (TumorCascadeError, MlflowException, OSError) as error:
-        logger.warning("the ledger cannot be reached: %s", error)
-        return None
-    return require_sound(read_chain(store), store) if registry is None else open_chain(registry, store)
 
 
 def read_version_number(folder: Path) -> int | None:
@@ -131,13 +116,17 @@ def checked_version(uri: str) -> Iterator[Path]:
 
     Raises:
         ParamsError: There is no such version, or it cannot be fetched.
-        DataError: See `check_version`.
+        DataError: See `check_version`; or it is named by an alias that is another version's by the ledger.
     """
-    connect()
+    registry = ModelRegistry(connect(), "")
     with tempfile.TemporaryDirectory() as work:
         try:
-            folder = Path(download_artifacts(artifact_uri=uri, dst_path=work))
+            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(Path(work, "version"))))
         except (MlflowException, OSError) as error:
             raise ParamsError(f"{uri} cannot be fetched ({error}); name one that exists.") from error
-        check_version(folder)
+        chain = find_ledger(registry)
+        compare_version(folder, chain)
+        name, _, alias = uri.partition("@")
+        if chain is not None and name == f"models:/{PRODUCT}":
+            require_alias(chain, alias, read_version_number(folder))
         yield folder

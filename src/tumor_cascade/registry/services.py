@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,6 +20,7 @@ from filelock import FileLock
 from tumor_cascade.registry.daemons import (
     Daemon,
     ServiceError,
+    find_host,
     find_process,
     start_daemon,
     stop_daemon,
@@ -104,6 +105,11 @@ class Services:
                 for name, stop_signal in STOP_SIGNALS.items()
                 if stop_daemon(name, stop_signal, self.processes_dir, STOP_TIMEOUT_S)
             ]
+
+    def where_they_run(self) -> "Services":
+        """Return these services on the address that they listen on, whatever it is; on their own where none runs."""
+        hosts = (find_host(name, self.processes_dir) for name in ("mlflow", "s3"))
+        return replace(self, host=next(filter(None, hosts), self.host))
 
     def find_running(self) -> dict[str, int]:
         """Return name -> process id of the servers that run."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.params import read_yaml
-from tumor_cascade.registry.client import TrackingError, connect, get_tracking_uri
+from tumor_cascade.registry.client import TrackingError, connect, get_tracking_uri, hide_login
 from tumor_cascade.registry.executions import Execution, read_execution
 from tumor_cascade.registry.facts import describe_output, describe_pipeline, describe_running, get_end, name_run
 from tumor_cascade.registry.links import complete_children
@@ -70,7 +70,7 @@ def link_pages(experiment_id: str) -> str:
     """Return where the runs can be seen: a server's address, or how to start one on a database."""
     uri, view = get_tracking_uri(), link_view(experiment_id, "pipelines")
     if uri.startswith("http"):
-        return f"{uri.rstrip('/')}/{view}"
+        return f"{hide_login(uri).rstrip('/')}/{view}"
     return f"http://127.0.0.1:5000/{view} after: mlflow ui --backend-store-uri {uri}"
 
 

@@ -33,7 +33,7 @@ set_model(ServedModel())
 MADE_AT = "1970-01-01 00:00:00"
 
 
-def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]], policy: PolicyRef) -> dict[str, str]:
+def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]], policy: PolicyRef) -> None:
     """Write the files of a version.
 
     Args:
@@ -41,9 +41,6 @@ def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]]
         cascade: Packed product.
         components: Network, e.g. `classifiers/fold-0` -> registered model, version and content_id.
         policy: Under which it is registered.
-
-    Returns:
-        Path -> SHA-256 of every file.
     """
     content = read_artifact_json(cascade / CONTENT_NAME)
     with tempfile.TemporaryDirectory() as work:
@@ -72,7 +69,6 @@ def pack_version(out: Path, cascade: Path, components: dict[str, dict[str, Any]]
             input_example=build_input_example(),
         )
     forget_machine(out / "MLmodel", content["content_id"])
-    return hash_files(out)
 
 
 def collect_params(cascade: Path) -> dict[str, Any]:

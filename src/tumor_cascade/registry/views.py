@@ -7,7 +7,9 @@ not know it shows its usual list.
 import json
 from typing import TYPE_CHECKING, Any
 
+from tumor_cascade import RESEARCH_USE
 from tumor_cascade.registry.headlines import HEADLINES
+from tumor_cascade.registry.projection import NOTE_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 MIN_WIDTH_PX, LETTER_WIDTH_PX = 10, 6  # of a column whose title is to be read
 VIEW_TAG = "mlflow.sharedViewState."
 KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
-NOTE_TAG = "mlflow.note.content"
 COMPARED_PARAMS = {
     "train_classifier": ("network", "initialization", "input_size_px", "learning_rate", "max_epochs"),
     "train_segmenter": ("encoder", "loss", "fn_weight", "input_size_px", "learning_rate", "max_epochs"),
@@ -31,7 +32,7 @@ NOTE = """Views: [Pipelines]({pipelines}), [Segmenters]({segmenters}), [Classifi
 One run per pipeline, named after its data and its recipe; below it one run per stage and fold. The same views stand in
 the menu *Views* at the top right.
 
-Research use only: not a medical device, not for diagnosis or treatment.
+{research_use}
 """
 
 
@@ -40,7 +41,7 @@ def write_views(client: "MlflowClient", experiment_id: str) -> None:
     tags = client.get_experiment(experiment_id).tags
     links = {key: link_view(experiment_id, key) for key in VIEWS}
     wanted = {f"{VIEW_TAG}{key}": json.dumps(describe_view(key), sort_keys=True) for key in VIEWS}
-    wanted |= {KIND_TAG: KIND, NOTE_TAG: NOTE.format(**links)}
+    wanted |= {KIND_TAG: KIND, NOTE_TAG: NOTE.format(**links, research_use=RESEARCH_USE)}
     for key, value in wanted.items():
         if tags.get(key) != value:
             client.set_experiment_tag(experiment_id, key, value)

@@ -13,17 +13,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from mlflow.artifacts import download_artifacts
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.pyfunc import PythonModel, PythonModelContext, save_model
 from mlflow.types.schema import Array, ColSpec, DataType, Object, Property, Schema
 
 from tumor_cascade import __version__
-from tumor_cascade.errors import ParamsError
 from tumor_cascade.product import load_cascade
-from tumor_cascade.registry.client import connect
-from tumor_cascade.registry.served_version import CASCADE_DIR, check_version, read_version_number
+from tumor_cascade.registry.health import CASCADE_DIR
+from tumor_cascade.registry.served_version import check_version, checked_version, read_version_number
 from tumor_cascade.serving.answers import KEYS, Identity, describe_row
 from tumor_cascade.serving.engine import Engine
 from tumor_cascade.serving.limits import Limits
@@ -118,13 +115,7 @@ def pack_volume_model(uri: str, out: Path) -> Path:
         ParamsError: The version cannot be fetched.
         DataError: Its files are not what was registered.
     """
-    connect()
-    with tempfile.TemporaryDirectory() as work:
-        try:
-            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(Path(work, "version"))))
-        except (MlflowException, OSError) as error:
-            raise ParamsError(f"{uri} cannot be fetched ({error}); name one that exists.") from error
-        check_version(folder)
+    with checked_version(uri) as folder, tempfile.TemporaryDirectory() as work:
         shim = Path(work, "shim.py")
         shim.write_text(SHIM, encoding="utf-8")
         requirements = [f"tumor-cascade=={__version__}"]

@@ -15,10 +15,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tumor_cascade import __version__
+from tumor_cascade import RESEARCH_USE, __version__
 from tumor_cascade.errors import TumorCascadeError
 from tumor_cascade.serving.intake import BodyError
-from tumor_cascade.serving.page import ASSETS, RESEARCH_USE, list_samples
+from tumor_cascade.serving.page import ASSETS, list_samples
 from tumor_cascade.serving.payloads import MediaError
 from tumor_cascade.serving.rows import BusyError, RequestError
 from tumor_cascade.serving.service import Service

@@ -13,7 +13,6 @@ from tumor_cascade.overlay import measure_white
 from tumor_cascade.params import PhantomParams
 from tumor_cascade.serving.answers import write_png
 
-RESEARCH_USE = "Research use only: not a medical device, not for diagnosis or treatment."
 FOLDER = Path(__file__).parent / "page_files"
 ASSETS = {
     "/": ((FOLDER / "page.html").read_bytes(), "text/html"),

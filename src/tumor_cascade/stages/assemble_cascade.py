@@ -102,7 +102,7 @@ def assemble_cascade(
 
 
 def check_networks(networks: dict[str, Path], digests: dict[str, str]) -> None:
-    """Refuse networks of another fold or other data: they may have learned from the patients they are judged by.
+    """Refuse networks of another role, fold or data: they may have learned from the patients they are judged by.
 
     Args:
         networks: `<role>/fold-<k>` -> network folder.
@@ -116,6 +116,11 @@ def check_networks(networks: dict[str, Path], digests: dict[str, str]) -> None:
         config, content = (read_artifact_json(path / file) for file in (CONFIG_NAME, CONTENT_NAME))
         if f"fold-{config.get('fold')}" != path.parent.name:
             faults.append(f"{name} was trained for fold {config.get('fold')}; its folder must say so. Train it again.")
+        role = name.split("/")[0].removesuffix("s")
+        if config.get("role") != role:
+            faults.append(
+                f"{name} is a {config.get('role')}; must be a {role}. Name what train_{role} wrote in --{role}."
+            )
         trained_on = content.get("inputs", {})
         other = [noun for noun in ("manifest", "splits") if trained_on.get(noun) != digests[noun]]
         if other:

@@ -1,16 +1,12 @@
 """`promote_cascade`: registers a product and makes it champion if the gate says so; an act, no stage of dvc.yaml."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from tumor_cascade.data.cohort import read_rows
 from tumor_cascade.data.manifest import read_manifest
 from tumor_cascade.data.split import TEST
-from tumor_cascade.params import EvaluateCascadeParams, IngestDataParams
+from tumor_cascade.params import EvaluateCascadeParams
 from tumor_cascade.product import read_artifact_json
 from tumor_cascade.registry.checkout import Checkout
 from tumor_cascade.registry.health import HealthProbe, probe_in_process
@@ -18,23 +14,22 @@ from tumor_cascade.registry.judge import CascadeJudge, Material
 from tumor_cascade.registry.policy import read_policy
 from tumor_cascade.registry.promotion import Outcome, promote
 from tumor_cascade.registry.shared import Shared
-from tumor_cascade.stages.ingest_data import ingest_data
 from tumor_cascade.storage import CONTENT_NAME, atomic_dir
 
 
 @dataclass(frozen=True)
-class JudgedFolder:
+class JudgedPatients:
     """Labelled patients to judge on instead of the locked test set.
 
     Attributes:
-        path: Folder or zip.
-        layout: How it lies.
-        params: Section `ingest_data`; its source does not count.
+        slices: Folder of packed volumes.
+        manifest: Their manifest.
+        name: What they are called.
     """
 
-    path: Path
-    layout: Literal["kaggle", "images"]
-    params: IngestDataParams
+    slices: Path
+    manifest: Path
+    name: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class PromotionSettings:
     params: EvaluateCascadeParams
     shared: Shared
     checkout: Checkout
-    judged: JudgedFolder | None = None
+    judged: JudgedPatients | None = None
     probe: HealthProbe = probe_in_process
 
 
@@ -73,7 +68,7 @@ def promote_cascade(
     Args:
         settings: Policy, scoring, registry.
         cascade: Packed product.
-        report: Of `evaluate_cascade`; its tables are taken where they are of these bytes. It need not exist.
+        report: Of `evaluate_cascade`; names the cascade's bytes.
         slices: Folder of packed volumes.
         manifest: `manifest.parquet` of `ingest_data`.
         splits: Folder of `split_data`.
@@ -94,9 +89,9 @@ def promote_cascade(
         report=report,
         source=read_source(slices),
     )
-    with take_judged(material, settings.judged) as taken:
-        judge = CascadeJudge(policy, settings.policy_path, policy_ref, params, taken, settings.checkout, settings.probe)
-        outcome = promote(settings.shared.registry, settings.shared.store, cascade, policy_ref, judge)
+    taken = take_judged(material, settings.judged)
+    judge = CascadeJudge(policy, settings.policy_path, policy_ref, params, taken, settings.checkout, settings.probe)
+    outcome = promote(settings.shared.registry, settings.shared.store, cascade, policy_ref, judge)
     with atomic_dir(out_decision) as folder:
         for name, page in outcome.pages.items():
             (folder / name).write_bytes(page)
@@ -110,20 +105,9 @@ def read_source(slices: Path) -> str | None:
     return None if source is None else str(source)
 
 
-@contextmanager
-def take_judged(material: Material, judged: JudgedFolder | None) -> Iterator[Material]:
-    """Yield the material with the patients of a folder in the place of the test set, ingested for the while."""
+def take_judged(material: Material, judged: JudgedPatients | None) -> Material:
+    """Return the material with other patients, if any are given, in the place of the test set."""
     if judged is None:
-        yield material
-        return
-    with tempfile.TemporaryDirectory() as work:
-        slices, manifest = Path(work, "slices"), Path(work, "manifest.parquet")
-        params = judged.params.model_copy(update={"source": judged.layout})
-        ingest_data(params, raw=judged.path, out_slices=slices, out_manifest=manifest)
-        yield replace(
-            material,
-            judged_slices=slices,
-            judged_rows=read_manifest(manifest),
-            origin=f"all patients of {judged.path.name}",
-            report=None,
-        )
+        return material
+    rows = read_manifest(judged.manifest)
+    return replace(material, judged_slices=judged.slices, judged_rows=rows, origin=f"all patients of {judged.name}")
