@@ -106,11 +106,12 @@ def read_artifact_folder(shared: Shared, version: int) -> str:
 def trial(smoke: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """The smoke product in `full/`, one of a single epoch in `artifacts/`, and a registry that knows neither.
 
-    Its policy has no floors, which a single epoch would not reach.
+    Its policy has no floors, which a single epoch would not reach, and room for tumors that only the product misses: a
+    single epoch may mark nearly everything, and so find every tumor; on some processors it does.
     """
     place = Workplace(tmp_path_factory.mktemp("trial") / "work")
     shutil.copytree(smoke.folder, place.folder, symlinks=True)
-    commit_policy(place, dict.fromkeys(SMOKE_FLOORS, 0.0))
+    commit_policy(place, dict.fromkeys(SMOKE_FLOORS, 0.0), margins={"lesion_recall": 0.5})
     generate_patients(place)
     shutil.copytree(place.folder / "artifacts", place.folder / "full")
     place.run("tumor-cascade", "pipeline", "--set", SHORT_TRAINING)
