@@ -137,7 +137,7 @@ def test_trainings__full_length_replaces_one_epoch_which_does_not_come_back(tria
     assert "Version 2: Promoted: every check is passed." in offer(trial, "full", "--require-promotion")
     decision = trial.read_json("artifacts/promote_cascade/decision/decision.json")
     (primary,) = [check["numbers"] for check in decision["checks"] if check["group"] == "primary"]
-    assert primary["candidate"] - primary["champion"] == pytest.approx(primary["gain"], abs=1e-6)
+    assert primary["candidate"] - primary["champion"] == pytest.approx(primary["gain"], abs=2e-6)  # six digits each
     assert primary["gain_low"] > 0
     refused = offer(trial, "artifacts", "--require-promotion", is_failure_expected=True)
     assert "promote_cascade: version 1 is not champion: Refused: it fails Volume Dice of the cascade" in refused
