@@ -50,7 +50,7 @@ def untrusted(tmp_path: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize(
-    ("status", "expected"), [(200, True), (401, True), (403, True), (404, True), (502, False), (503, False)]
+    ("status", "expected"), [(200, True), (401, True), (403, True), (404, False), (502, False), (503, False)]
 )
 def test_does_answer__by_status(status: int, expected: bool) -> None:
     with serve(status) as address:

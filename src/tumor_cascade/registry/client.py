@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXPERIMENT_NAME = "tumor-cascade"
 DEFAULT_DATABASE, DEFAULT_ARTIFACTS = "mlflow.db", "mlartifacts"
 QUESTION_TIMEOUT_S = 3.0
+LOGIN_WANTED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 REFUSALS = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")  # MLflow's names of 401 and 403
 # What MLflow reads from the environment, unless someone has set it: MLflow's own choice is to try for minutes.
 QUIET = {
@@ -52,7 +53,7 @@ def does_answer(uri: str) -> bool:
         with urllib.request.urlopen(f"{hide_login(uri).rstrip('/')}/health", timeout=QUESTION_TIMEOUT_S):
             return True
     except urllib.error.HTTPError as error:
-        return error.code < HTTPStatus.INTERNAL_SERVER_ERROR
+        return error.code in LOGIN_WANTED
     except urllib.error.URLError as error:
         return isinstance(error.reason, ssl.SSLError)
     except (OSError, HTTPException):
