@@ -42,15 +42,11 @@ def generate_patients(workplace: Workplace) -> None:
     workplace.run("tumor-cascade", "phantom", NEW_PATIENTS, "--params", "more.yaml")
 
 
-def commit_policy(
-    workplace: Workplace, floors: Mapping[str, float], margins: Mapping[str, float] | None = None
-) -> None:
-    """Commit the phantom's policy with other floors, and other margins of some metrics, under a name of its own."""
+def commit_policy(workplace: Workplace, floors: Mapping[str, float]) -> None:
+    """Commit the phantom's policy with other floors under a name of its own."""
     yaml = YAML()
     policy = yaml.load(workplace.folder / "policies/phantom.yaml")
     policy["name"], policy["floors"] = "trial", dict(floors)
-    for rule in policy["comparison"]["safety"]:
-        rule["margin"] = (margins or {}).get(rule["metric"], rule["margin"])
     yaml.dump(policy, workplace.folder / POLICY)
     workplace.run("git", "add", POLICY)
     workplace.run("git", "commit", "--quiet", "--message", "A policy")

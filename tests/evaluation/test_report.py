@@ -39,6 +39,9 @@ class Checker(HTMLParser):
         assert self.open.pop() == tag
 
 
+SOME_SLICES = ' Under this split only some slices of a patient are scored: "volume Dice" is of those, not of a volume.'
+
+
 def render(evaluation: Evaluation, **changes: object) -> str:
     values: dict[str, object] = {"protocol": "patient_level", "is_leaky": False, "has_patient_ids": True}
     values |= {"scope": "the locked test set", "gate_thresholds": [0.25], "decision_thresholds": [0.5]}
@@ -93,7 +96,16 @@ def test_render_report__marks_what_can_never_be_promoted() -> None:
     html = render(make_evaluation(), protocol="slice_level", is_leaky=True, has_patient_ids=False)
     assert "Leaky, for comparison only." in html
     assert "slice_level (leaky)" in html
+    assert SOME_SLICES in html
     assert "No patient ids." in html
+
+
+def test_render_report__only_a_split_of_slices_has_no_volumes() -> None:
+    assert SOME_SLICES not in render(make_evaluation())
+    assert SOME_SLICES not in render(make_evaluation(), is_leaky=True)
+    split = render(make_evaluation(), protocol="slice_level", is_leaky=True)
+    whole = render(make_evaluation(), is_leaky=True)
+    assert split.replace(SOME_SLICES, "").replace("slice_level", "patient_level") == whole
 
 
 def test_render_report__nothing_defined_and_no_gate() -> None:
