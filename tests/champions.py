@@ -15,7 +15,7 @@ from workplaces import Workplace
 NUM_GENERATED, NUM_KNOWN = 28, 12
 NEW_PATIENTS, POLICY = "new-patients", "policies/trial.yaml"
 # What a product of two minutes reaches for sure; the phantom's own policy asks for more.
-SMOKE_FLOORS = {"slice_auroc": 0.7, "patient_sensitivity": 0.6, "volume_dice": 0.3, "lesion_recall": 0.5}
+SMOKE_FLOORS = {"slice_auroc": 0.7, "patient_recall": 0.6, "volume_dice": 0.3, "lesion_recall": 0.5}
 
 
 @dataclass(frozen=True)

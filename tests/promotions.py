@@ -23,13 +23,13 @@ POLICY: dict[str, Any] = {
         "seed": 1,
         "min_patients": 20,
     },
-    "floors": {"slice_auroc": 0.9, "patient_sensitivity": 0.85, "volume_dice": 0.7, "lesion_recall": 0.85},
+    "floors": {"slice_auroc": 0.9, "patient_recall": 0.85, "volume_dice": 0.7, "lesion_recall": 0.85},
     "comparison": {
         "primary": {"metric": "volume_dice", "margin": 0.03},
         "safety": [
             {"metric": "slice_auroc", "margin": 0.02},
             {"metric": "slice_sensitivity", "margin": 0.05},
-            {"metric": "patient_sensitivity", "margin": 0.15},
+            {"metric": "patient_recall", "margin": 0.15},
         ],
         "if_equal": "abstain",
     },

@@ -27,7 +27,8 @@ def test_choose_patients__best_median_and_worst() -> None:
 def test_choose_patients__fewer_than_three() -> None:
     evaluation = make_evaluation()  # p2 has no tumor
     assert [c.patient_id for c in choose_patients(evaluation.patients, evaluation.slices)] == ["p0", "p1"]
-    assert [c.patient_id for c in choose_patients(evaluation.patients[:1], evaluation.slices)] == ["p0"]
+    (only,) = choose_patients(evaluation.patients[:1], evaluation.slices)
+    assert (only.patient_id, only.title.split(":")[0]) == ("p0", "Best")
     assert choose_patients(evaluation.patients[2:], evaluation.slices) == []
 
 

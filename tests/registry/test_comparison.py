@@ -47,7 +47,7 @@ def test_compare__a_gain_is_positive_where_fewer_is_better() -> None:
     assert (difference.candidate, difference.champion, difference.gain) == (0.0, 2.0, Estimate(2.0, 2.0, 2.0))
 
 
-@pytest.mark.parametrize("name", ["patient_sensitivity", "lesion_recall"])
+@pytest.mark.parametrize("name", ["patient_recall", "lesion_recall"])
 def test_estimate_metric__patients_without_tumor_show_nothing_of_a_share_found(name: MetricName) -> None:
     # Clopper and Pearson, 6 of 6: 0.025^(1/6) = 0.5407; of 36 they would say 0.9026.
     scores = build_scores([0.8] * 6, num_tumor_free=30)
@@ -55,7 +55,7 @@ def test_estimate_metric__patients_without_tumor_show_nothing_of_a_share_found(n
     assert estimate == Estimate(1.0, pytest.approx(0.5407, abs=1e-4), 1.0)
 
 
-@pytest.mark.parametrize("name", ["patient_sensitivity", "lesion_recall"])
+@pytest.mark.parametrize("name", ["patient_recall", "lesion_recall"])
 def test_compare__patients_without_tumor_show_nothing_of_a_share_found(name: MetricName) -> None:
     # Of 6 with tumor none is lost: p = 0.8^6 = 0.2621 for the margin 0.2, detectable from 1 - 0.05^(1/6) = 0.3930 on.
     scores = build_scores([0.8] * 6, num_tumor_free=30)
@@ -74,9 +74,9 @@ def test_metrics__on_scores_known_on_paper() -> None:
         "slice_auroc": 1.0,
         "slice_sensitivity": 0.875,
         "slice_specificity": 1.0,
-        "patient_sensitivity": 1.0,
+        "patient_recall": 1.0,
         "lesion_recall": 1.0,
         "false_lesions_per_volume": 0.0,
     }
-    assert values["patient_sensitivity"].low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson, 20 of 20
+    assert values["patient_recall"].low == pytest.approx(0.025 ** (1 / 20))  # Clopper and Pearson, 20 of 20
     assert values["slice_sensitivity"].low == pytest.approx(0.875 - 2.093 * 0.125 / 19**0.5, abs=0.01)

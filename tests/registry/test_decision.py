@@ -31,7 +31,7 @@ def test_decide__better_by_five_points_in_every_patient_is_promoted() -> None:
     primary = find_check(decision, "primary", "volume_dice").numbers
     assert (primary["candidate"], primary["champion"]) == (pytest.approx(0.85), pytest.approx(0.80))
     assert primary["p"] == pytest.approx(1 / 4001)
-    assert find_check(decision, "safety", "patient_sensitivity").numbers["p"] == pytest.approx(0.85**40)
+    assert find_check(decision, "safety", "patient_recall").numbers["p"] == pytest.approx(0.85**40)
 
 
 def test_decide__worse_is_refused_and_says_what() -> None:
@@ -64,7 +64,7 @@ def test_decide__losing_whole_patients_is_refused_however_good_the_dice() -> Non
     # 8 of 40 patients are missed: the share falls by 0.2, P(at most 8 lost of 40 at 0.15) = 0.86.
     candidate = build_scores([0.95] * NUM_PATIENTS, missed=[4, 0, 0, 0, 0] * 8)
     decision = decide(build_policy(), [build_fact()], candidate, CHAMPION)
-    numbers = find_check(decision, "safety", "patient_sensitivity").numbers
+    numbers = find_check(decision, "safety", "patient_recall").numbers
     assert decision.verdict == "refuse"
     assert (numbers["num_patients_lost"], numbers["gain"]) == (8, pytest.approx(-0.2))
     assert numbers["p"] == pytest.approx(0.8646, abs=1e-4)
@@ -158,7 +158,7 @@ def test_decide__the_first_promotion_rests_on_facts_and_floors() -> None:
 def test_decide__all_of_40_found_is_a_sensitivity_of_at_least_0_912() -> None:
     # Clopper and Pearson, 40 of 40: 0.025^(1/40) = 0.9119; resampling alone would say 1.
     decision = decide(build_policy(), [build_fact()], CHAMPION, None)
-    assert find_check(decision, "floors", "patient_sensitivity").numbers["low"] == pytest.approx(0.025 ** (1 / 40))
+    assert find_check(decision, "floors", "patient_recall").numbers["low"] == pytest.approx(0.025 ** (1 / 40))
 
 
 @pytest.mark.parametrize(

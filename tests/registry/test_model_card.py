@@ -39,7 +39,7 @@ def test_render_card__says_what_is_known(cascade: Path) -> None:
     assert re.findall(r"^## (.+)", card, flags=re.MULTILINE) == HEADINGS
     assert "not for diagnosis" in card
     assert "| Volume Dice of the cascade | 0.800 [0.800, 0.800] |" in card
-    assert "| Patient sensitivity | 1.000 [0.832, 1.000] |" in card
+    assert "| Patient recall | 1.000 [0.832, 1.000] |" in card
     assert "| Institution A | 10 | 0.800 [0.800, 0.800] |" in card
     assert "against version 4" in card
     assert "CC BY-NC-SA 4.0" in card

@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
 from trainings import KilledClassifier, KilledSegmenter, choose_kill_steps, hash_result, make_module, run_training
 from tumor_cascade.errors import ParamsError
 from tumor_cascade.training.checkpoints import read_checkpoint
-from tumor_cascade.training.engine import FitResult, fit
+from tumor_cascade.training.engine import EpochRecorder, FitResult, build_trainer, fit
 from tumor_cascade.training.modules import TrainingModule
-from tumor_cascade.training.progress import PROGRESS_NAME
+from tumor_cascade.training.progress import PROGRESS_NAME, ProgressLog
 
 NUM_STEPS_PER_EPOCH = 7  # 48 slices, 18 with tumor drawn 1.5 times: 57 draws in batches of 8, the last one dropped
 CHECKPOINT = "last.ckpt"
@@ -103,6 +105,32 @@ def test_fit__averaging_changes_what_is_measured(tmp_path: Path) -> None:
     plain, averaged = (fit_in(tmp_path / str(decay), ema_decay=decay) for decay in (0.0, 0.9))
     assert [row["train_loss"] for row in plain.history] == [row["train_loss"] for row in averaged.history]
     assert [row["val_loss"] for row in plain.history] != [row["val_loss"] for row in averaged.history]
+
+
+def build(folder: Path, **changes: Any) -> Trainer:
+    return build_trainer(make_module("segmenter", changes), EpochRecorder("dice", 1, 1, ProgressLog(folder)), folder)
+
+
+def test_build_trainer__averages_weights_on_the_device_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_device() -> torch.device:
+        (averaging,) = [one for one in build(tmp_path, ema_decay=0.9).callbacks if isinstance(one, WeightAveraging)]
+        return averaging._device
+
+    assert find_device() == torch.device("cpu")  # where the network is, too: on a CPU nothing has changed
+    monkeypatch.setattr("tumor_cascade.training.engine.choose_device", lambda: "meta")
+    assert find_device() == torch.device("meta")
+
+
+def test_build_trainer__a_loss_of_the_whole_batch_is_not_shared_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path, reduction="per_batch")
+    monkeypatch.setenv("TUMOR_CASCADE_NUM_PROCESSES", "2")
+    build(tmp_path)
+    with pytest.raises(ParamsError, match="reduction is per_batch; must be per_image where processes share a batch"):
+        build(tmp_path, reduction="per_batch")
 
 
 def test_fit__stops_early_and_stays_stopped(tmp_path: Path) -> None:

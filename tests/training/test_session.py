@@ -71,8 +71,14 @@ def test_select_fold__one_kind_teaches_nothing(rows: pd.DataFrame) -> None:
 
 
 def test_select_fold__a_fold_that_is_not_there(rows: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match="fold 7: validation has 0 slices, 0 with tumor"):
+    with pytest.raises(DataError, match="fold 7 is none of the split's, 0 to 1; name another"):
         select_fold(rows, 7, "all")
+
+
+def test_select_fold__slices_without_masks_teach_nothing(rows: pd.DataFrame) -> None:
+    unlabelled = rows.assign(has_mask=False, has_tumor=False)
+    with pytest.raises(DataError, match="training needs a mask for every slice"):
+        select_fold(unlabelled, 0, "all")
 
 
 def test_describe_patients__names_nobody(artifacts: dict[str, Path], rows: pd.DataFrame) -> None:

@@ -45,7 +45,7 @@ def choose_patients(patients: pd.DataFrame, slices: pd.DataFrame) -> list[Choice
     ranked = patients["cascade_volume_dice"].dropna().sort_values(ascending=False, kind="stable")
     places = {0: "Best", (len(ranked) - 1) // 2: "Median", len(ranked) - 1: "Worst"} if len(ranked) else {}
     if len(ranked) < 3:
-        places = dict(list({0: "Best", len(ranked) - 1: "Worst"}.items())[: len(ranked)])
+        places = dict(enumerate(("Best", "Worst")[: len(ranked)]))
     choices = []
     for place, name in places.items():
         patient = str(ranked.index[place])

@@ -89,7 +89,7 @@ def judge_floors(policy: Policy, candidate: Scores) -> Iterator[Check]:
     bootstrap = make_bootstrap(policy.statistics, len(candidate.patients))
     floors: dict[MetricName, float] = {
         "slice_auroc": policy.floors.slice_auroc,
-        "patient_sensitivity": policy.floors.patient_sensitivity,
+        "patient_recall": policy.floors.patient_recall,
         "volume_dice": policy.floors.volume_dice,
         "lesion_recall": policy.floors.lesion_recall,
     }

@@ -108,8 +108,8 @@ METRICS: dict[MetricName, Metric] = {
     "slice_specificity": Metric(
         "Slice specificity", "share of all tumor-free slices that are called negative", describe_specificity
     ),
-    "patient_sensitivity": Metric(
-        "Patient sensitivity",
+    "patient_recall": Metric(
+        "Patient recall",
         "share of patients with tumor in whom a tumor slice is called positive",
         lambda scores: ratio_of(find_patients(scores), have_tumor(scores)),
         count_found=find_patients,

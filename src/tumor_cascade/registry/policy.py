@@ -26,7 +26,7 @@ MetricName = Literal[
     "slice_auroc",
     "slice_sensitivity",
     "slice_specificity",
-    "patient_sensitivity",
+    "patient_recall",
     "lesion_recall",
     "false_lesions_per_volume",
 ]
@@ -52,7 +52,7 @@ class FloorsPolicy(Section):
     """What the lower bounds of the candidate's own figures must reach, champion or not."""
 
     slice_auroc: Annotated[float, Field(ge=0, le=1, description="of slice detection")]
-    patient_sensitivity: Annotated[float, Field(ge=0, le=1, description="patients whose tumor is noticed")]
+    patient_recall: Annotated[float, Field(ge=0, le=1, description="patients whose tumor is noticed")]
     volume_dice: Annotated[float, Field(ge=0, le=1, description="of the cascade, mean over patients")]
     lesion_recall: Annotated[float, Field(ge=0, le=1, description="tumors that are found")]
 

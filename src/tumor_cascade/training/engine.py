@@ -71,7 +71,7 @@ class EpochRecorder(Callback):
         """Complete the epoch's row with its training metrics; stop where the training is finished."""
         assert isinstance(pl_module, TrainingModule)
         self.history[-1] = {**self.history[-1], **pl_module.summarize_training()}
-        # Processes measure the same weights, but batch norm's statistics are each one's own until the next step.
+        # One decision for all processes, whatever each has measured: none may train on alone.
         is_over = trainer.strategy.reduce_boolean_decision(self.is_finished(), all=False)
         trainer.should_stop = trainer.should_stop or is_over
         if not trainer.is_global_zero:
@@ -142,7 +142,7 @@ def build_trainer(module: TrainingModule, recorder: EpochRecorder, checkpoint_di
     """Return the Lightning trainer of a stage: one checkpoint per epoch, early stopping, deterministic.
 
     Raises:
-        ParamsError: A batch cannot be shared out evenly over the processes.
+        ParamsError: A batch, or the loss over it, cannot be shared out over the processes.
     """
     params = module.params
     num_processes, num_nodes, num_threads = get_num_processes(), get_num_nodes(), get_num_threads()
@@ -151,12 +151,18 @@ def build_trainer(module: TrainingModule, recorder: EpochRecorder, checkpoint_di
             f"batch_size is {params.batch_size}; must be a multiple of the {num_processes * num_nodes} processes that "
             "share it (TUMOR_CASCADE_NUM_PROCESSES x TUMOR_CASCADE_NUM_NODES). Change one of them."
         )
+    if num_processes * num_nodes > 1 and getattr(params, "reduction", "per_image") == "per_batch":
+        raise ParamsError(
+            "train_segmenter.reduction is per_batch; must be per_image where processes share a batch: each would "
+            "measure its own part alone. Change it, or train in one process."
+        )
     accelerator = "gpu" if choose_device() == "cuda" else "cpu"
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     callbacks: list[Callback] = [
         recorder,  # before the averaging, which swaps the averaged weights out again after validation
-        *([EMAWeightAveraging(decay=params.ema_decay)] if params.ema_decay > 0 else []),
+        # On the network's own device: left to itself, the callback finds the network where it was before it moved.
+        *([EMAWeightAveraging(choose_device(), decay=params.ema_decay)] if params.ema_decay > 0 else []),
         ModelCheckpoint(
             checkpoint_dir, CHECKPOINT_NAME, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False
         ),

@@ -18,7 +18,7 @@ from tumor_cascade.network_folder import write_network
 from tumor_cascade.params import TrainSegmenterParams
 from tumor_cascade.settings import get_checkpoints_dir
 from tumor_cascade.storage import atomic_dir
-from tumor_cascade.training.checkpoints import lock_checkpoints
+from tumor_cascade.training.checkpoints import is_main_process, lock_checkpoints
 from tumor_cascade.training.engine import fit
 from tumor_cascade.training.initialization import ENCODER_PREFIXES
 from tumor_cascade.training.modules import TrainingModule
@@ -116,6 +116,8 @@ def pretrain_encoder(
         torch.manual_seed(params.seed)
         module = RestorationTraining(ResUNet(**architecture), params, cohort, train_index, val_index)
         result = fit(module, checkpoint, {"stage": STAGE, "fold": fold, "content_id": content["content_id"]})
+        if not is_main_process():
+            return
         prefix = ENCODER_PREFIXES["segmenter"]
         config = {
             "role": "segmenter",

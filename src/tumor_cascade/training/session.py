@@ -113,15 +113,21 @@ def select_fold(rows: pd.DataFrame, fold: int, training_slices: str) -> tuple[Te
     """Return the row numbers of training and validation slices, int64 `(N,)` and `(V,)`.
 
     Args:
-        rows: Slices with `partition`, `fold` and `has_tumor`.
+        rows: Slices with `partition`, `fold`, `has_mask` and `has_tumor`.
         fold: Validation fold.
         training_slices: `all`, or `positive` to learn from tumor slices alone; validation always has all.
 
     Raises:
-        DataError: Either part lacks tumor slices or tumor-free slices, so nothing could be learned or measured.
+        DataError: Slices have no masks, the split has no such fold, or either part lacks tumor slices or tumor-free
+            slices, so that nothing could be learned or measured.
     """
     is_development = rows["partition"] == DEVELOPMENT
     parts = {"training": is_development & (rows["fold"] != fold), "validation": is_development & (rows["fold"] == fold)}
+    if not rows.loc[is_development, "has_mask"].all():
+        raise DataError("training needs a mask for every slice; this manifest has slices without; use labelled data.")
+    if not parts["validation"].any():
+        folds = sorted(rows.loc[is_development, "fold"].unique())
+        raise DataError(f"fold {fold} is none of the split's, {folds[0]} to {folds[-1]}; name another, or split anew.")
     faults = []
     for name, selected in parts.items():
         num_tumor, num = int(rows.loc[selected, "has_tumor"].sum()), int(selected.sum())
