@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +96,20 @@ def test_main__value_out_of_range_exits_2(tmp_path: Path) -> None:
     result = run("evaluate_cascade", "--params", params, *flags)
     assert result.exit_code == 2
     assert "evaluate_cascade: params.yaml: evaluate_cascade.confidence is 1.5; must be less than 1" in result.output
+
+
+def test_group__a_disk_that_takes_nothing_is_no_bug() -> None:
+    group = Group("group")
+
+    @group.command()
+    @click.argument("code", type=int)
+    def write(code: int) -> None:
+        raise OSError(code, os.strerror(code), "out/.report.0a1b.tmp")
+
+    result = CliRunner().invoke(group, ["write", str(errno.EROFS)])
+    remedy = "make room, allow it, or name another folder"
+    assert (result.exit_code, result.stderr) == (2, f"write: Read-only file system, in out; {remedy}.\n")
+    assert isinstance(CliRunner().invoke(group, ["write", str(errno.ENOENT)]).exception, FileNotFoundError)
 
 
 def test_group__a_bug_keeps_its_traceback() -> None:

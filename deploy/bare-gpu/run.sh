@@ -15,6 +15,7 @@
 # JOBS     trainings that share the GPU, 1 by default. Each takes a core of the CPU and, at 256 px, some 5 GB of the GPU; they
 #          take turns there unless CUDA's MPS is on: nvidia-cuda-mps-control -d
 set -euo pipefail
+(($# >= 2)) || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 here=$(cd "$(dirname "$0")/../.." && pwd)
 raw=$(realpath "$1") out=$(realpath -m "$2") seconds=${3:-540}
 presets=("${@:4}")

@@ -1,5 +1,6 @@
 """The command line: one sub-command per stage, and what a person does around them."""
 
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from tumor_cascade.checkpoint_store import await_restored
 from tumor_cascade.commands import ANY_PATH, COMMANDS, format_examples, params_option, set_option
 from tumor_cascade.data_commands import DATA_COMMANDS
 from tumor_cascade.data_flags import DATA_INPUTS, INGEST_OPTIONS, run_on_folders
-from tumor_cascade.errors import TumorCascadeError
+from tumor_cascade.errors import ParamsError, TumorCascadeError
 from tumor_cascade.executor_output import write_executor_output
 from tumor_cascade.pod_options import (
     NETWORKS,
@@ -31,12 +32,16 @@ from tumor_cascade.stages.interface import ACTS, INTERFACES, StageInterface
 
 EXIT_CODES = (
     "Exit codes: 2 wrong params or flags, 3 data or artifacts that break their contract, 4 promotion refused where "
-    "that was to be fatal, 1 a bug."
+    "that was to be fatal; 1 anything else: with a message a server, a run or a check that failed, with a traceback a "
+    "bug."
 )
 
 
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
 class ErrorGroup(click.Group):
-    """Shows our own errors as text; anything else keeps its traceback."""
+    """Shows our own errors as text, and a disk that takes nothing; anything else keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a sub-command."""
@@ -45,6 +50,13 @@ class ErrorGroup(click.Group):
         except TumorCascadeError as error:
             click.secho(f"{ctx.invoked_subcommand}: {error}", err=True, fg="red")
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in UNWRITABLE or error.filename is None:
+                raise
+            where = Path(error.filename).parent
+            remedy = "make room, allow it, or name another folder"
+            click.secho(f"{ctx.invoked_subcommand}: {error.strerror}, in {where}; {remedy}.", err=True, fg="red")
+            ctx.exit(ParamsError.exit_code)
 
 
 class Group(ErrorGroup):

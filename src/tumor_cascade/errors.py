@@ -1,7 +1,7 @@
 """Errors that a user can act on, each with the exit code of its kind.
 
-An error says what is wrong with which value, where, the rule, and what to do. Anything else that escapes is a bug:
-exit code 1 and a traceback.
+An error says what is wrong with which value, where, the rule, and what to do. Anything else that escapes, but for a
+disk that cannot be written, is a bug: exit code 1 and a traceback.
 """
 
 from collections.abc import Sequence

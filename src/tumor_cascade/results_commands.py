@@ -105,7 +105,7 @@ def leakage(slices: Path, manifest: Path, out: Path, params_path: Path) -> None:
 
 
 @results.command(epilog=format_examples("results redraw"))
-@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
+@click.option("--out", type=EXISTING_DIR, default=RESULTS, show_default=True, help="Folder of result pages.")
 def redraw(out: Path) -> None:
     """Draw pages of runs, gate and study again, naming what is other than today's presets.
 
@@ -122,7 +122,7 @@ def redraw(out: Path) -> None:
 
 
 @results.command(epilog=format_examples("results check"))
-@click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
+@click.option("--out", type=EXISTING_DIR, default=RESULTS, show_default=True, help="Folder of result pages.")
 def check(out: Path) -> None:
     """List result pages that today's code, lock file or presets would not make; exit 1 if there are any."""
     from tumor_cascade.results.catalog import find_stale_results

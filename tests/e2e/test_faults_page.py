@@ -23,7 +23,8 @@ it plants each fault and runs the command. Without the variable the same test fa
 
 A message says what is wrong with which value, where, the rule, and what to do. All violations are collected before
 anything stops; nothing is written, and what stood in the output folder stays. Exit codes: 2 wrong params or flags,
-3 data or artifacts that break their contract. Anything else that goes wrong is a bug: exit code 1 and a traceback.
+3 data or artifacts that break their contract. Anything else is 1: with a message a server, a run or a check that
+failed, with a traceback a bug.
 """
 
 pytestmark = pytest.mark.e2e
