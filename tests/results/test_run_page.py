@@ -54,6 +54,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
     figures.mkdir()
     for figure in FIGURES:
         (figures / f"{figure}.png").write_bytes(b"png")
+    (figures.parent / "per_patient.csv").write_text("patient_id\np0\n")
     write_json(artifacts / "evaluate_cascade" / "metrics.json", METRICS)
     return {
         "artifacts": artifacts,

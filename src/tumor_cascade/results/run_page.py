@@ -18,6 +18,7 @@ from tumor_cascade.settings import get_runs_dir
 from tumor_cascade.storage import CONTENT_NAME, atomic_dir, write_json
 
 FIGURES = ("outcomes", "dice_per_patient", "confusion_matrix", "roc", "calibration", "dice_by_threshold", "examples")
+PATIENTS_NAME = "per_patient.csv"
 CONTOURS = "Contours: the truth blue, the cascade orange."
 CAPTIONS = {"outcomes": CONTOURS, "examples": CONTOURS}
 SPLITS = ("test", "oof")  # in the names of metrics
@@ -75,10 +76,12 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
         "code": {stage: found[0]["code"] for stage, found in contents.items()},
         "params": params.model_dump(),
         "metrics": metrics,
+        "has_patients": True,  # pages of earlier versions lack the table
     }
     with atomic_dir(out_dir / name) as folder:
         for figure in FIGURES:
             shutil.copyfile(report / "figures" / f"{figure}.png", folder / f"{figure}.png")
+        shutil.copyfile(report / PATIENTS_NAME, folder / PATIENTS_NAME)
         for role in ("classifier", "segmenter"):
             fold = params.assemble_cascade.folds[0]
             curves = artifacts / f"train_{role}" / f"fold-{fold}" / "report" / "curves.png"
@@ -186,6 +189,7 @@ def render_page(facts: dict[str, Any]) -> str:
         "|---|---|",
         *rows,
         "",
+        *([f"Patient by patient: [{PATIENTS_NAME}]({PATIENTS_NAME}).", ""] if facts.get("has_patients") else []),
         *(show_figure(figure) for figure in (*FIGURES, "classifier_curves", "segmenter_curves")),
         CREDITS[facts["source"]],
         "",
