@@ -94,7 +94,7 @@ def test_explain__files_of_a_version(artifacts: Path) -> None:
 
 def test_open_product__neither_folder_nor_version(workplace: Path) -> None:
     with pytest.raises(
-        ParamsError, match="champion is neither a folder nor a version of tumor-cascade; must be one of none"
+        ParamsError, match="champion is neither a folder nor a version of tumor-cascade; no version is registered"
     ):
         list_findings(Path("champion"))
     Path("empty").mkdir()

@@ -73,6 +73,8 @@ def redraw(run: dict[str, Any]) -> str:
 def test_publish_results__page_and_table(run: dict[str, Any]) -> None:
     page = publish_results("smoke", "smoke", **run).read_text()
     assert "| Volume Dice of the cascade, mean over patients | 0.766 [0.661, 0.854] |" in page
+    assert "[per_patient.csv](per_patient.csv)" in page
+    assert (run["out_dir"] / "smoke" / "per_patient.csv").read_text() == "patient_id\np0\n"
     assert "Slice accuracy" not in page  # undefined on these data
     assert "`content_id` `c0ffeec0ffeec0ff`" in page
     assert "Scored: the locked test set. 4 patients, 60 slices, 22 with tumor" in page

@@ -55,9 +55,8 @@ def open_product(wanted: str) -> Iterator[Product]:
     aliases, _ = registry.read_model()
     known = {str(one.ref.version): one.ref.version for one in registry.list_versions(PRODUCT)} | aliases
     if name not in known:
-        raise ParamsError(
-            f"{wanted} is neither a folder nor a version of {PRODUCT}; must be one of {', '.join(known) or 'none yet'}."
-        )
+        remedy = f"must be one of {', '.join(known)}" if known else "no version is registered yet, so name a folder"
+        raise ParamsError(f"{wanted} is neither a folder nor a version of {PRODUCT}; {remedy}.")
     with tempfile.TemporaryDirectory() as folder:
         yield _read_folder(f"version {known[name]}", registry.download(PRODUCT, known[name], Path(folder)))
 

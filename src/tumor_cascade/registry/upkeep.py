@@ -138,7 +138,8 @@ def read_model_card(registry: ModelRegistry, store: ObjectStore, chain: Chain, w
     refs = {str(one.ref.version): one.ref for one in registry.list_versions(PRODUCT)}
     refs |= {alias: refs[str(number)] for alias, number in aliases.items() if str(number) in refs}
     if wanted not in refs:
-        raise ParamsError(f"{wanted} is no version; must be one of {', '.join(refs) or 'none yet'}.")
+        remedy = f"must be one of {', '.join(refs)}" if refs else "none is registered yet"
+        raise ParamsError(f"{wanted} is no version; {remedy}.")
     text = read_card(store, chain, refs[wanted])
     if not text:
         raise ParamsError(f"version {wanted} was never judged; run `tumor-cascade promote_cascade`.")
