@@ -153,7 +153,7 @@ def test_train_segmenter__damaged_data_leave_no_output(data: dict[str, Path], tm
 
 
 def test_train_segmenter__a_fold_that_the_split_does_not_have(data: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="fold 4: validation has 0 slices"):
+    with pytest.raises(DataError, match="fold 4 is none of the split's, 0 to 1"):
         train_into(tmp_path / "out", data, fold=4)
 
 
