@@ -155,7 +155,7 @@ def test_decide__the_first_promotion_rests_on_facts_and_floors() -> None:
     assert {check.group for check in decision.checks} == {"integrity", "patients", "floors"}
 
 
-def test_decide__all_of_40_found_is_a_sensitivity_of_at_least_0_912() -> None:
+def test_decide__all_of_40_found_is_a_recall_of_at_least_0_912() -> None:
     # Clopper and Pearson, 40 of 40: 0.025^(1/40) = 0.9119; resampling alone would say 1.
     decision = decide(build_policy(), [build_fact()], CHAMPION, None)
     assert find_check(decision, "floors", "patient_recall").numbers["low"] == pytest.approx(0.025 ** (1 / 40))

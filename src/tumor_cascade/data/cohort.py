@@ -72,6 +72,16 @@ def iterate_volumes(slices: Path, rows: pd.DataFrame) -> Iterator[tuple[pd.DataF
         yield patient_rows, read_volume(slices, patient_rows)
 
 
+def require_masks(rows: pd.DataFrame) -> None:
+    """Refuse manifest rows that nothing can be learned from.
+
+    Raises:
+        DataError: A slice has no mask.
+    """
+    if not rows["has_mask"].all():
+        raise DataError("training needs a mask for every slice; this manifest has slices without; use labelled data.")
+
+
 def read_cohort(slices: Path, rows: pd.DataFrame, preprocessing: Preprocessing) -> CohortTensors:
     """Read whole patients into memory, checked against the manifest and preprocessed.
 
@@ -83,8 +93,7 @@ def read_cohort(slices: Path, rows: pd.DataFrame, preprocessing: Preprocessing) 
     Raises:
         DataError: A volume is missing, differs from the manifest, or has no masks to learn from.
     """
-    if not rows["has_mask"].all():
-        raise DataError("training needs a mask for every slice; this manifest has slices without; use labelled data.")
+    require_masks(rows)
     images, masks, lengths = [], [], []
     for _, volume in iterate_volumes(slices, rows):
         images.append(preprocess_volume(torch.from_numpy(volume.images), preprocessing))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tumor_cascade.content import describe_content
-from tumor_cascade.data.cohort import CohortTensors, read_cohort, read_rows
+from tumor_cascade.data.cohort import CohortTensors, read_cohort, read_rows, require_masks
 from tumor_cascade.data.preprocessing import Preprocessing
 from tumor_cascade.data.split import DEVELOPMENT, read_split_facts
 from tumor_cascade.errors import DataError
@@ -123,8 +123,7 @@ def select_fold(rows: pd.DataFrame, fold: int, training_slices: str) -> tuple[Te
     """
     is_development = rows["partition"] == DEVELOPMENT
     parts = {"training": is_development & (rows["fold"] != fold), "validation": is_development & (rows["fold"] == fold)}
-    if not rows.loc[is_development, "has_mask"].all():
-        raise DataError("training needs a mask for every slice; this manifest has slices without; use labelled data.")
+    require_masks(rows[is_development])
     if not parts["validation"].any():
         folds = sorted(rows.loc[is_development, "fold"].unique())
         raise DataError(f"fold {fold} is none of the split's, {folds[0]} to {folds[-1]}; name another, or split anew.")
