@@ -39,7 +39,7 @@ def render_train_job(plan: Plan, stage: str, fold: int) -> list[dict[str, Any]]:
         fold: Validation fold.
 
     Raises:
-        ParamsError: A batch cannot be dealt evenly to all processes, or there is no such fold.
+        ParamsError: A batch, or the loss over it, cannot be dealt to all processes, or there is no such fold.
     """
     placement = plan.placement.train_job
     check_shares(plan, stage, fold)
@@ -74,7 +74,7 @@ def check_shares(plan: Plan, stage: str, fold: int) -> None:
     """Refuse what every pod would refuse after an hour in a queue.
 
     Raises:
-        ParamsError: A batch cannot be dealt evenly to all processes, or there is no such fold.
+        ParamsError: A batch, or the loss over it, cannot be dealt to all processes, or there is no such fold.
     """
     placement, num_folds = plan.placement.train_job, plan.params.split_data.num_folds
     num_processes = placement.num_nodes * placement.num_processes_per_node
@@ -83,6 +83,11 @@ def check_shares(plan: Plan, stage: str, fold: int) -> None:
         raise ParamsError(
             f"{stage}.batch_size is {batch_size}; must be a multiple of the {num_processes} processes that share it "
             "(train_job.num_nodes x num_processes_per_node). Change one of them."
+        )
+    if num_processes > 1 and plan.values[stage].get("reduction") == "per_batch":
+        raise ParamsError(
+            f"{stage}.reduction is per_batch; must be per_image where processes share a batch: each would measure its "
+            "own part alone. Change it, or place the job in one process (train_job)."
         )
     if fold >= num_folds:
         raise ParamsError(f"fold is {fold}; must be below split_data.num_folds, {num_folds}. Name another.")

@@ -148,6 +148,20 @@ class TrainingParams(Section):
             )
         return self
 
+    def find_lone_values(self, stage: str, stride: int) -> list[str]:
+        """Return the fault of a batch in which batch norm finds one value a channel, which it cannot normalise.
+
+        Args:
+            stage: Whose section this is.
+            stride: Of the network's coarsest level.
+        """
+        if self.batch_size > 1 or self.input_size_px > stride:
+            return []
+        return [
+            f"{stage}.batch_size is 1; must be 2 or more with input_size_px {self.input_size_px}, whose coarsest "
+            "level is a single pixel; change one of them"
+        ]
+
 
 INITIALIZATION = (
     "none, imagenet, the path of a state dict, or the folder of a trained network, where {fold} is the fold's number"
@@ -179,7 +193,7 @@ class TrainClassifierParams(TrainingParams):
             faults.append(
                 f"train_classifier.network is {self.network}; must be resnet50 with head study; choose head linear"
             )
-        return _refuse(self, faults)
+        return _refuse(self, [*faults, *self.find_lone_values("train_classifier", 32)])
 
 
 class TrainSegmenterParams(TrainingParams):
@@ -233,7 +247,7 @@ class TrainSegmenterParams(TrainingParams):
                 f"train_segmenter.deep_supervision_weight is {self.deep_supervision_weight}; must be 0 with fewer than "
                 "3 widths, where the decoder has no coarser level; set it to 0"
             )
-        return _refuse(self, faults)
+        return _refuse(self, [*faults, *self.find_lone_values("train_segmenter", multiple)])
 
 
 class PostprocessingParams(Section):

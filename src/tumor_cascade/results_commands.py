@@ -13,6 +13,9 @@ RESULTS = "docs/results"
 artifacts_option = click.option(
     "--artifacts", type=EXISTING_DIR, default="artifacts", show_default=True, help="Outputs of `dvc repro`."
 )
+trained_on_option = click.option(
+    "--trained-on", metavar="HARDWARE", help="Named on the page, for networks that were trained on another machine."
+)
 
 
 @click.group(epilog=format_examples("results publish lgg-cpu", "results check"))
@@ -28,8 +31,17 @@ def results() -> None:
 @click.option(
     "--readme", type=ANY_PATH, help="Its table is redrawn; without it that of README.md, if --out is the default."
 )
+@trained_on_option
 @params_option
-def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: Path | None, params_path: Path) -> None:
+def publish(
+    name: str,
+    preset: str | None,
+    artifacts: Path,
+    out: Path,
+    readme: Path | None,
+    trained_on: str | None,
+    params_path: Path,
+) -> None:
     """Write docs/results/NAME: figures, protocol, hardware, date and content_id of the run in the artifacts folder."""
     from tumor_cascade.results.catalog import redraw_table
     from tumor_cascade.results.run_page import publish_results
@@ -38,7 +50,7 @@ def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: P
         readme = Path("README.md")
     if preset is None and name not in PRESETS:
         raise click.UsageError(f"{name} is no preset; say which one the run was configured from: --preset NAME.")
-    click.echo(f"Written: {publish_results(name, preset or name, artifacts, params_path, out)}")
+    click.echo(f"Written: {publish_results(name, preset or name, artifacts, params_path, out, trained_on)}")
     if readme is not None:
         redraw_table(readme, out)
 
@@ -54,8 +66,9 @@ def publish(name: str, preset: str | None, artifacts: Path, out: Path, readme: P
     help="Outputs of `dvc repro`; may be repeated.",
 )
 @click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
+@trained_on_option
 @params_option
-def study(preset: str, artifacts: tuple[Path, ...], out: Path, params_path: Path) -> None:
+def study(preset: str, artifacts: tuple[Path, ...], out: Path, trained_on: str | None, params_path: Path) -> None:
     """Write docs/results/leaky-study: the study's metrics on runs of its protocol, beside what it prints.
 
     Of another recipe's PRESET, configured with --set split_data.protocol=slice_level and --set
@@ -66,19 +79,20 @@ def study(preset: str, artifacts: tuple[Path, ...], out: Path, params_path: Path
     """
     from tumor_cascade.results.study_page import publish_study
 
-    click.echo(f"Written: {publish_study(preset, artifacts, params_path, out)}")
+    click.echo(f"Written: {publish_study(preset, artifacts, params_path, out, trained_on)}")
 
 
 @results.command(epilog=format_examples("results gate honest-cpu"))
 @click.argument("preset", type=click.Choice(PRESETS), metavar="PRESET")
 @artifacts_option
 @click.option("--out", type=ANY_PATH, default=RESULTS, show_default=True, help="Folder of result pages.")
+@trained_on_option
 @params_option
-def gate(preset: str, artifacts: Path, out: Path, params_path: Path) -> None:
+def gate(preset: str, artifacts: Path, out: Path, trained_on: str | None, params_path: Path) -> None:
     """Write docs/results/gate: every way to gate, out-of-fold, on the masks of a run of PRESET."""
     from tumor_cascade.results.gate_page import publish_gate
 
-    click.echo(f"Written: {publish_gate(preset, artifacts, params_path, out)}")
+    click.echo(f"Written: {publish_gate(preset, artifacts, params_path, out, trained_on)}")
 
 
 @results.command(epilog=format_examples("results leakage"))

@@ -146,6 +146,16 @@ def test_parse_params__all_that_an_encoder_cannot_take_is_named() -> None:
     )
 
 
+@pytest.mark.parametrize("stage", ["train_classifier", "train_segmenter"])
+def test_parse_params__a_lone_pixel_cannot_be_normalized(stage: str) -> None:
+    values = replace(PHANTOM, ("train_segmenter", "encoder"), "efficientnet_lite0")
+    values = replace(replace(values, (stage, "input_size_px"), 32), (stage, "batch_size"), 2)
+    parse_params(values, "test")
+    with pytest.raises(ParamsError, match=f"{stage}.batch_size is 1; must be 2 or more with input_size_px 32, whose"):
+        parse_params(replace(values, (stage, "batch_size"), 1), "test")
+    parse_params(replace(replace(values, (stage, "batch_size"), 1), (stage, "input_size_px"), 64), "test")
+
+
 def test_parse_params__the_largest_component_alone_goes_without_a_gate() -> None:
     values = replace(PHANTOM, ("assemble_cascade", "postprocessing", "has_only_largest_component"), True)
     parse_params(replace(values, ("assemble_cascade", "gate"), "none"), "test")

@@ -30,8 +30,8 @@ SETTINGS = (
 TIMEOUT_S = 300
 
 
-def build_smoke_plan(folder: Path, placement: Placement) -> Plan:
-    configure("smoke", folder / "params.yaml", SETTINGS)
+def build_smoke_plan(folder: Path, placement: Placement, *settings: str) -> Plan:
+    configure("smoke", folder / "params.yaml", (*SETTINGS, *settings))
     return build_plan(IMAGE, folder / "params.yaml", (), RawData(), placement)
 
 
@@ -99,6 +99,13 @@ def test_render_train_job__a_batch_that_cannot_be_dealt_is_refused(tmp_path: Pat
     plan = build_smoke_plan(tmp_path, set_nodes(3, 1))
     with pytest.raises(ParamsError, match="batch_size is 16; must be a multiple of the 3 processes"):
         render_train_job(plan, "train_segmenter", 0)
+
+
+def test_render_train_job__a_loss_over_the_whole_batch_is_refused(tmp_path: Path) -> None:
+    plan = build_smoke_plan(tmp_path, set_nodes(2, 1), "train_segmenter.reduction=per_batch")
+    with pytest.raises(ParamsError, match="reduction is per_batch; must be per_image where processes share a batch"):
+        render_train_job(plan, "train_segmenter", 0)
+    render_train_job(plan, "train_classifier", 0)  # has no such loss
 
 
 def test_render_train_job__a_fold_that_is_not_there_is_refused(tmp_path: Path) -> None:

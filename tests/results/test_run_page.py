@@ -101,6 +101,13 @@ def test_publish_results__says_where_it_was_trained(run: dict[str, Any], monkeyp
     assert "Trained where no record here tells" in publish_results("smoke", "smoke", **run).read_text()
 
 
+def test_publish_results__trained_on_by_the_publishers_word(run: dict[str, Any]) -> None:
+    page = publish_results("smoke", "smoke", **run, trained_on="one NVIDIA H200").read_text()
+    word = "(trained on one NVIDIA H200, by the publisher's word)"
+    assert ". Published on " in page and word in page
+    assert word in publish_results("smoke", "smoke", **run).read_text()  # a page keeps what it said
+
+
 def test_publish_results__out_of_fold(run: dict[str, Any]) -> None:
     metrics = {name.replace("/test_", "/oof_"): value for name, value in METRICS.items()}
     write_json(run["artifacts"] / "evaluate_cascade" / "metrics.json", metrics)

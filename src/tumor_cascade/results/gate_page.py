@@ -29,7 +29,7 @@ MODULES = ("train_classifier", "train_segmenter", "assemble_cascade", "tumor_cas
 NUM_TIMINGS = 3
 
 
-def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path) -> Path:
+def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path, trained_on: str | None = None) -> Path:
     """Compare all gates on the out-of-fold scores of a run and write the page; return its path.
 
     Args:
@@ -37,6 +37,7 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
         artifacts: Outputs of the run's stages.
         params_path: Its params.
         out_dir: Folder of result pages.
+        trained_on: Hardware of trainings that ran elsewhere, in the publisher's words.
 
     Raises:
         DataError: A stage has not run, or slices of one patient are on both sides of the split.
@@ -69,7 +70,7 @@ def publish_gate(preset: str, artifacts: Path, params_path: Path, out_dir: Path)
         smoothing_slices=smoothing,
     )
     facts = {
-        **describe_making(NAME, f"{COMMAND} {preset}", MODULES),
+        **describe_making(NAME, f"{COMMAND} {preset}", MODULES, trained_on),
         "preset": preset,
         "overrides": list_overrides(preset, params.model_dump()),
         "source": params.ingest_data.source,

@@ -29,18 +29,19 @@ CREDITS = {
 }
 
 
-def describe_making(name: str, command: str, modules: Iterable[str]) -> dict[str, Any]:
+def describe_making(name: str, command: str, modules: Iterable[str], trained_on: str | None = None) -> dict[str, Any]:
     """Return what `results check` and a reader need to know of how a page was made.
 
     Args:
         name: Of the page and its folder.
         command: That makes it again.
         modules: Stages, or first-party modules by their dotted names, that its figures come from.
+        trained_on: Hardware of trainings that ran elsewhere, in the publisher's words.
     """
     return {
         "name": name,
         "command": command,
-        **describe_today(),
+        **describe_today(trained_on),
         "lock": hash_file(find_lock()),
         "code": {module: hash_code(module) for module in modules},
     }
@@ -52,9 +53,12 @@ def describe_preset(preset: str, overrides: Iterable[str]) -> str:
     return f"`{preset}` with {others}" if others else f"`{preset}`"
 
 
-def describe_today() -> dict[str, str]:
-    """Return `date` and `hardware` of figures that are made now, here."""
-    return {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "hardware": describe_hardware()}
+def describe_today(trained_on: str | None = None) -> dict[str, str]:
+    """Return `date` and `hardware` of figures that are made now, here, from trainings here or on other hardware."""
+    hardware = describe_hardware()
+    if trained_on is not None:
+        hardware += f" (trained on {trained_on}, by the publisher's word)"
+    return {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "hardware": hardware}
 
 
 def describe_hardware() -> str:

@@ -44,7 +44,9 @@ HEADLINES = (
 )
 
 
-def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, out_dir: Path) -> Path:
+def publish_results(
+    name: str, preset: str, artifacts: Path, params_path: Path, out_dir: Path, trained_on: str | None = None
+) -> Path:
     """Write a page about the run whose artifacts stand in a folder; return its path.
 
     Args:
@@ -53,6 +55,7 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
         artifacts: Folder of all stages' outputs.
         params_path: The params of the run.
         out_dir: Folder of result pages; the page is `<out_dir>/<name>/README.md`.
+        trained_on: Hardware of trainings whose records are elsewhere, in the publisher's words.
 
     Raises:
         DataError: A stage has not run, or the artifacts were made with other params.
@@ -69,7 +72,11 @@ def publish_results(name: str, preset: str, artifacts: Path, params_path: Path, 
         "overrides": list_overrides(preset, params.model_dump()),
         **(
             recall_making(out_dir / name, evaluated["content_id"])
-            or {**describe_today(), "is_made_here": was_made_here(artifacts, contents)}
+            or {
+                **describe_today(trained_on),
+                "is_made_here": trained_on is None and was_made_here(artifacts, contents),
+                "has_word": trained_on is not None,
+            }
         ),
         **{key: evaluated[key] for key in ("protocol", "is_leaky", "scope", "content_id", "lock")},
         "source": params.ingest_data.source,
@@ -155,8 +162,8 @@ def recall_making(folder: Path, content_id: str) -> dict[str, Any] | None:
     """Return date and hardware of a page that shows the same run already; None if there is none."""
     path = folder / FACTS_NAME
     facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    keys = ("date", "hardware", "is_made_here")
-    return {key: facts[key] for key in keys} if facts.get("content_id") == content_id else None
+    keys = ("date", "hardware", "is_made_here", "has_word")
+    return {key: facts[key] for key in keys if key in facts} if facts.get("content_id") == content_id else None
 
 
 def render_page(facts: dict[str, Any]) -> str:
@@ -172,7 +179,8 @@ def render_page(facts: dict[str, Any]) -> str:
         )
     is_locked = split == "test" and not facts["is_leaky"]
     opening = f" The locked test set was opened for this page on {facts['date']}." if is_locked else ""
-    made = "Trained and scored on" if facts["is_made_here"] else "Trained where no record here tells, published on"
+    unknown = "Published on" if facts.get("has_word") else "Trained where no record here tells, published on"
+    made = "Trained and scored on" if facts["is_made_here"] else unknown  # pages of earlier versions have no word
     confidence = facts["params"]["evaluate_cascade"]["confidence"]
     lines = [
         f"# Results: `{facts['name']}`",

@@ -42,7 +42,9 @@ BARS = {
 }
 
 
-def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out_dir: Path) -> Path:
+def publish_study(
+    preset: str, artifacts: Sequence[Path], params_path: Path, out_dir: Path, trained_on: str | None = None
+) -> Path:
     """Write the page on the study's protocol, with its own recipe or another; return its path.
 
     Args:
@@ -51,6 +53,7 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
             averaged by protocol: more seeds, and runs by patient to stand beside.
         params_path: Params of the first run.
         out_dir: Folder of result pages.
+        trained_on: Hardware of trainings that ran elsewhere, in the publisher's words.
 
     Raises:
         DataError: A run is unfinished, one by slice was not scored on its test slices, or the first one's split is by
@@ -61,7 +64,7 @@ def publish_study(preset: str, artifacts: Sequence[Path], params_path: Path, out
     if dealing["protocol"] != "slice_level":
         raise DataError(f"{first}: its split is {dealing['protocol']}; name a run under slice_level first.")
     name = "leaky-study" if preset in OF_STUDY else f"leaky-{preset}"
-    making = describe_making(name, f"tumor-cascade results study {preset}", MODULES)
+    making = describe_making(name, f"tumor-cascade results study {preset}", MODULES, trained_on)
     params = parse_params(read_yaml(params_path), str(params_path))
     contents = read_all_contents(first, params.assemble_cascade.folds)
     require_params(params, contents)
