@@ -102,6 +102,18 @@ def test_open_product__neither_folder_nor_version(workplace: Path) -> None:
         list_findings(Path("empty"))
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_open_product__a_question_makes_no_database(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, is_named: bool
+) -> None:
+    if not is_named:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    Path("mlflow.db").unlink()
+    with pytest.raises(ParamsError, match="champion is neither a folder nor a version of tumor-cascade; no version"):
+        list_findings(Path("champion"))
+    assert not Path("mlflow.db").exists()
+
+
 def test_explain_command__exit_code(artifacts: Path) -> None:
     assert CliRunner().invoke(main, ["explain", str(CASCADE)]).exit_code == 0
     (CASCADE / "segmenters/fold-0/weights.safetensors").write_text("other")

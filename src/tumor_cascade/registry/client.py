@@ -42,6 +42,12 @@ def get_tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT_DATABASE}"
 
 
+def is_store_missing() -> bool:
+    """Say whether everything tracked would be in a SQLite file that is not there: MLflow makes it when it is asked."""
+    path = re.sub(r"^sqlite:///", "", get_tracking_uri())
+    return path != get_tracking_uri() and not Path(path).exists()
+
+
 def does_answer(uri: str) -> bool:
     """Say within seconds, and without importing MLflow, whether a server is there; a database file always is.
 

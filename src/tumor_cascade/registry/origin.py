@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tumor_cascade.errors import DataError, ParamsError
-from tumor_cascade.registry.client import connect, open_experiment
+from tumor_cascade.registry.client import connect, is_store_missing, open_experiment
 from tumor_cascade.registry.health import CASCADE_DIR
 from tumor_cascade.registry.outputs import PROTOCOL_FILES
 
@@ -49,11 +49,12 @@ def open_product(wanted: str) -> Iterator[Product]:
         return
     from tumor_cascade.registry.versions import PRODUCT, ModelRegistry
 
-    client = connect()
-    registry = ModelRegistry(client, open_experiment(client))
-    name = re.sub(rf"^models:/{PRODUCT}[/@]", "", wanted)
-    aliases, _ = registry.read_model()
-    known = {str(one.ref.version): one.ref.version for one in registry.list_versions(PRODUCT)} | aliases
+    name, known = re.sub(rf"^models:/{PRODUCT}[/@]", "", wanted), dict[str, int]()
+    if not is_store_missing():  # a question makes none
+        client = connect()
+        registry = ModelRegistry(client, open_experiment(client))
+        aliases, _ = registry.read_model()
+        known = {str(one.ref.version): one.ref.version for one in registry.list_versions(PRODUCT)} | aliases
     if name not in known:
         remedy = f"must be one of {', '.join(known)}" if known else "no version is registered yet, so name a folder"
         raise ParamsError(f"{wanted} is neither a folder nor a version of {PRODUCT}; {remedy}.")
