@@ -148,7 +148,7 @@ class TrainingParams(Section):
             )
         return self
 
-    def find_lone_values(self, stage: str, stride: int) -> list[str]:
+    def _find_lone_values(self, stage: str, stride: int) -> list[str]:
         """Return the fault of a batch in which batch norm finds one value a channel, which it cannot normalise.
 
         Args:
@@ -193,7 +193,7 @@ class TrainClassifierParams(TrainingParams):
             faults.append(
                 f"train_classifier.network is {self.network}; must be resnet50 with head study; choose head linear"
             )
-        return _refuse(self, [*faults, *self.find_lone_values("train_classifier", 32)])
+        return _refuse(self, [*faults, *self._find_lone_values("train_classifier", 32)])
 
 
 class TrainSegmenterParams(TrainingParams):
@@ -247,7 +247,7 @@ class TrainSegmenterParams(TrainingParams):
                 f"train_segmenter.deep_supervision_weight is {self.deep_supervision_weight}; must be 0 with fewer than "
                 "3 widths, where the decoder has no coarser level; set it to 0"
             )
-        return _refuse(self, [*faults, *self.find_lone_values("train_segmenter", multiple)])
+        return _refuse(self, [*faults, *self._find_lone_values("train_segmenter", multiple)])
 
 
 class PostprocessingParams(Section):

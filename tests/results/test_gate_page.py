@@ -58,10 +58,10 @@ def lay_out(trained: TrainedFolds, artifacts: Path) -> None:
         shutil.copytree(networks, artifacts / networks.name)
 
 
-def publish(run: Path, out: Path) -> dict[str, Any]:
+def publish(run: Path, out: Path, *options: str) -> dict[str, Any]:
     """Publish by the command line and return the page's facts."""
     paths = ["--artifacts", str(run / "artifacts"), "--params", str(run / "params.yaml"), "--out", str(out)]
-    done = CliRunner().invoke(main, ["results", "gate", "smoke", *paths])
+    done = CliRunner().invoke(main, ["results", "gate", "smoke", *paths, *options])
     assert done.exit_code == 0, done.output
     facts: dict[str, Any] = json.loads((out / "gate" / "results.json").read_text())
     return facts
@@ -88,8 +88,9 @@ def test_results_gate__every_gate_on_the_runs_own_scores(run: Path, tmp_path: Pa
 
 
 def test_results_gate__names_what_is_other_than_the_preset_and_is_not_stale(run: Path, tmp_path: Path) -> None:
-    publish(run, tmp_path)
+    publish(run, tmp_path, "--trained-on", "one NVIDIA H200")
     page = (tmp_path / "gate" / "README.md").read_text()
+    assert "(trained on one NVIDIA H200, by the publisher's word), " in page
     assert "with `assemble_cascade.folds=[0, 1]`, `assemble_cascade.mask_thresholds=[0.3, 0.5, 0.7]`" in page
     assert "come from the other folds (0, 1)" in page
     assert find_stale_results(tmp_path) == []

@@ -102,7 +102,10 @@ def test_publish_results__says_where_it_was_trained(run: dict[str, Any], monkeyp
 
 
 def test_publish_results__trained_on_by_the_publishers_word(run: dict[str, Any]) -> None:
-    page = publish_results("smoke", "smoke", **run, trained_on="one NVIDIA H200").read_text()
+    assert "no record here" in publish_results("smoke", "smoke", **run).read_text()
+    page = publish_results(
+        "smoke", "smoke", **run, trained_on="one NVIDIA H200"
+    ).read_text()  # a word given later counts
     word = "(trained on one NVIDIA H200, by the publisher's word)"
     assert ". Published on " in page and word in page
     assert word in publish_results("smoke", "smoke", **run).read_text()  # a page keeps what it said

@@ -102,8 +102,9 @@ def test_publish_study__the_studys_own_recipe_beside_its_table(leaky: Path, tmp_
 
 
 def test_publish_study__names_what_is_other_than_the_preset(leaky: Path, tmp_path: Path) -> None:
-    page = publish_study("smoke", [leaky], leaky.parent / "params.yaml", tmp_path).read_text()
+    page = publish_study("smoke", [leaky], leaky.parent / "params.yaml", tmp_path, "one NVIDIA H200").read_text()
     assert "from the preset `smoke` with `split_data.protocol=slice_level`, on" in page
+    assert "(trained on one NVIDIA H200, by the publisher's word), " in page
     assert find_stale_results(tmp_path) == []
 
 

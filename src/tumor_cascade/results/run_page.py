@@ -71,7 +71,7 @@ def publish_results(
         "preset": preset,
         "overrides": list_overrides(preset, params.model_dump()),
         **(
-            recall_making(out_dir / name, evaluated["content_id"])
+            (recall_making(out_dir / name, evaluated["content_id"]) if trained_on is None else None)
             or {
                 **describe_today(trained_on),
                 "is_made_here": trained_on is None and was_made_here(artifacts, contents),
